@@ -1,0 +1,1 @@
+"""Privileged multi-agent teachers and their small students."""

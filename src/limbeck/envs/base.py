@@ -1,0 +1,106 @@
+"""The contract between a world and the rest: three verbs, written for one world; batching and auto-reset are added here, once."""
+
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
+
+from limbeck.types import EnvSpec, Observation, Outcome
+
+State = TypeVar("State")
+
+
+class Environment(Protocol[State]):
+    """One cooperative world. All three verbs are pure, have fixed shapes and work under `jit` and `vmap`.
+
+    `observe` is apart from `step` so that a batch which resets its finished worlds still computes observations once per step.
+    """
+
+    @property
+    def spec(self) -> EnvSpec: ...
+
+    def reset(self, key: PRNGKeyArray) -> State:
+        """A new episode."""
+        ...
+
+    def step(self, state: State, action: Int[Array, "N"], key: PRNGKeyArray) -> tuple[State, Outcome]:
+        """The episode one step on. Never resets by itself. The time limit is the world's own to report, as `truncated`."""
+        ...
+
+    def observe(self, state: State) -> Observation:
+        """What the state shows to the agents ([N, O], [N, A]) and to a privileged teacher ([S])."""
+        ...
+
+
+class Batch(Protocol):
+    """B worlds at once. Keys, actions and results lead with [B]; the layout of the state is the batch's own business."""
+
+    def reset(self, key: PRNGKeyArray) -> Any: ...
+    def step(self, state: Any, action: Int[Array, "B N"], key: PRNGKeyArray) -> tuple[Any, Outcome]: ...
+    def observe(self, state: Any) -> Observation: ...
+    def where(self, flag: Bool[Array, "B"], new: Any, old: Any) -> Any:
+        """World by world: `new` where the flag is set, else `old`."""
+        ...
+
+
+@runtime_checkable
+class NativelyBatched(Protocol):
+    """A world that knows a faster layout for many copies of itself than `vmap` would find."""
+
+    def batch(self) -> Batch: ...
+
+
+class VmapBatch:
+    """The batch of a world that has no layout of its own."""
+
+    def __init__(self, env: Environment):
+        self.reset = jax.vmap(env.reset)
+        self.step = jax.vmap(env.step)
+        self.observe = jax.vmap(env.observe)
+
+    def where(self, flag: Bool[Array, "B"], new: Any, old: Any) -> Any:
+        def pick(a: Array, b: Array) -> Array:
+            return jnp.where(flag.reshape(flag.shape + (1,) * (a.ndim - 1)), a, b)
+
+        return jax.tree.map(pick, new, old)
+
+
+def batch(env: Environment) -> Batch:
+    """The fastest batch that the world offers."""
+    return env.batch() if isinstance(env, NativelyBatched) else VmapBatch(env)
+
+
+class Running(NamedTuple):
+    """Worlds in progress."""
+
+    state: Any
+    key: PRNGKeyArray
+    """[B]: every world has its own stream of chance, so the order of worlds changes nothing"""
+
+
+class AutoReset(Generic[State]):
+    """B worlds that start a new episode where one has ended."""
+
+    def __init__(self, env: Environment[State]):
+        self.spec = env.spec
+        self._batch = batch(env)
+
+    def reset(self, key: PRNGKeyArray) -> tuple[Running, Observation]:
+        """key [B] -> worlds at their first decision."""
+        key, key_reset = _split(key, 2)
+        state = self._batch.reset(key_reset)
+        return Running(state, key), self._batch.observe(state)
+
+    def step(self, running: Running, action: Int[Array, "B N"]) -> tuple[Running, Outcome, Observation]:
+        """One step of every world. Where it ended, the observation is the next episode's first."""
+        key, key_step, key_reset = _split(running.key, 3)
+        state, outcome = self._batch.step(running.state, action, key_step)
+        state = self._batch.where(outcome.terminated | outcome.truncated, self._batch.reset(key_reset), state)
+        return Running(state, key), outcome, self._batch.observe(state)
+
+
+def _split(key: PRNGKeyArray, n: int) -> tuple[PRNGKeyArray, ...]:
+    """[B] keys -> n times [B] keys."""
+    keys = jax.vmap(lambda k: jax.random.split(k, n))(key)
+    return tuple(keys[:, i] for i in range(n))

@@ -1,0 +1,168 @@
+"""The dictionary of the house: every record that crosses a room's threshold.
+
+Axis legend, used in every shape comment of the package:
+
+    T  transitions in a segment (T + 1 decision points)      B  worlds in parallel
+    N  agents        A  actions of one agent                 O  size of one agent's observation
+    S  size of the global state                              H  size of a hidden state
+
+Arrays are time-major, `[T, B, N, ...]`. Fields named `terminated`, `truncated`, `is_first` and `mask` each say one thing; there is
+no merged end-of-episode flag anywhere.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """The sizes of a world, and the facts about its units that a mixer may read.
+
+    Args:
+        name: the registered name, such as `smac/3s_vs_5z`.
+        n_agents, n_actions, obs_dim, state_dim: N, A, O and S.
+        episode_limit: steps after which an episode is truncated.
+        state_slots: `(start, stop)` of every agent's own unit in the state, or None where the state has no such parts.
+        has_win: whether `info["won"]` says something beyond the return.
+        unit_scale: whether observations and states stay within about [-2, 2], so that half precision holds them.
+    """
+
+    name: str
+    n_agents: int
+    n_actions: int
+    obs_dim: int
+    state_dim: int
+    episode_limit: int
+    state_slots: tuple[tuple[int, int], ...] | None = None
+    has_win: bool = False
+    unit_scale: bool = False
+
+
+class Observation(NamedTuple):
+    """What a world shows at one decision point (before batching)."""
+
+    obs: Float[Array, "*b N O"]
+    state: Float[Array, "*b S"]
+    avail_actions: Bool[Array, "*b N A"]
+    alive: Bool[Array, "*b N"]
+    """agents whose action matters; a dead agent may only do nothing"""
+
+
+class Outcome(NamedTuple):
+    """What a joint action led to."""
+
+    reward: Float[Array, "*b"]
+    terminated: Bool[Array, "*b"]
+    """the world ended: no value beyond"""
+    truncated: Bool[Array, "*b"]
+    """the time limit cut the episode: the value beyond is unknown, not zero"""
+    info: dict[str, Array]
+    """always holds `won`"""
+
+
+class Decision(NamedTuple):
+    """Everything anyone could look at when choosing an action. A policy's *view* names the fields that it may read."""
+
+    obs: Float[Array, "*b N O"]
+    state: Float[Array, "*b S"]
+    avail_actions: Bool[Array, "*b N A"]
+    alive: Bool[Array, "*b N"]
+    last_action: Int[Array, "*b N"]
+    """-1 at the first decision of an episode"""
+    is_first: Bool[Array, "*b"]
+    """reset the hidden state before this decision"""
+
+
+LOCAL = ("obs", "avail_actions", "alive", "last_action", "is_first")
+PRIVILEGED = (*LOCAL, "state")
+
+
+class Segment(NamedTuple):
+    """A stretch of experience cut from continuous streams: T transitions between T + 1 decision points."""
+
+    decisions: Decision
+    """[T+1, B, ...]"""
+    action: Int[Array, "T B N"]
+    reward: Float[Array, "T B"]
+    terminated: Bool[Array, "T B"]
+    mask: Float[Array, "T B"]
+    """0 where the transition was truncated: decision t + 1 is then another episode's first, no true successor"""
+    carry0: PyTree
+    """[B, N, H]: the recurrent state before decision 0, as it was when the segment was collected"""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is evaluated, played and exported: how to act, and which decision fields it may read."""
+
+    act: Callable[[PyTree, PyTree, Decision, PRNGKeyArray, Array], tuple[Array, PyTree]]
+    """(params, carry, decision [B, ...], key, explore) -> (action [B, N], carry)"""
+    view: tuple[str, ...]
+    agent: Callable[[PyTree], PyTree]
+    """params -> the part of them that this policy needs in order to act"""
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A learning method as a value: pure functions, no plumbing. The one seam between papers and the learner.
+
+    `target` is whatever the loss compares against and does not differentiate: a lagged copy for Q-learning, the collecting
+    parameters for PPO. Its two hooks say when it changes.
+    """
+
+    init: Callable[[PRNGKeyArray], PyTree]
+    """key -> params, a pytree of arrays"""
+    init_carry: Callable[[int], PyTree]
+    """B -> the recurrent state before the first decision, [B, N, ...]"""
+    act: Callable[[PyTree, PyTree, Decision, PRNGKeyArray, Array], tuple[Array, PyTree]]
+    """the behaviour policy; same signature as `Policy.act`"""
+    explore: Callable[[Array], Array]
+    """environment steps so far -> how much to explore, handed to `act`"""
+    loss: Callable[[PyTree, PyTree, Any, PRNGKeyArray], tuple[Array, dict[str, Array]]]
+    """(params, target, what the data source sampled, key) -> (scalar, metrics)"""
+    source: "Source"
+    optimiser: optax.GradientTransformation
+    policies: Mapping[str, Policy]
+    """the named policies that the method is judged by; the first is the main one"""
+    init_target: Callable[[PyTree], PyTree] = field(default=lambda params: params)
+    after_collect: Callable[[PyTree, PyTree, Segment], PyTree] = field(default=lambda params, target, segment: target)
+    after_update: Callable[[PyTree, PyTree, Array], PyTree] = field(default=lambda params, target, updates: target)
+    """(params, target, updates so far) -> target"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which data a method learns from, and in which rhythm. The learner obeys it and knows no method.
+
+    One iteration is: collect `collect` decisions in every world (none once `collect_until` is reached, if it is set), add them, and,
+    from `learn_after` steps on, make `updates` updates on fresh samples.
+    """
+
+    store: Any
+    """a record of `init / add / sample` from `limbeck.replay`"""
+    collect: int
+    """transitions per world and iteration (T)"""
+    updates: int
+    """updates per iteration"""
+    learn_after: int = 0
+    """environment steps before the first update"""
+    collect_until: int | None = None
+    """environment steps after which the data is complete; None: collect for ever"""
+
+
+class TrainState(NamedTuple):
+    """All that a run is: saving this one pytree and loading it again continues the run bit for bit."""
+
+    params: PyTree
+    target: PyTree
+    opt_state: PyTree
+    buffer: PyTree
+    worlds: PyTree
+    """state of the worlds in progress, their last decision and the recurrent state"""
+    steps: Int[Array, ""]
+    updates: Int[Array, ""]
+    key: PRNGKeyArray
