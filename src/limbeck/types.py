@@ -104,6 +104,8 @@ class Policy:
     view: tuple[str, ...]
     agent: Callable[[PyTree], PyTree]
     """params -> the part of them that this policy needs in order to act"""
+    init_carry: Callable[[int], PyTree]
+    """B -> the recurrent state before the first decision"""
 
 
 @dataclass(frozen=True)
@@ -138,20 +140,22 @@ class Algorithm:
 class Source:
     """Which data a method learns from, and in which rhythm. The learner obeys it and knows no method.
 
-    One iteration is: collect `collect` decisions in every world (none once `collect_until` is reached, if it is set), add them, and,
-    from `learn_after` steps on, make `updates` updates on fresh samples.
+    One iteration is: collect `collect` transitions in every world and add them; then make `updates` updates on fresh samples. While
+    fewer than `learn_after` steps are there it only collects; once `collect_until` steps are there it only updates.
     """
 
     store: Any
     """a record of `init / add / sample` from `limbeck.replay`"""
     collect: int
     """transitions per world and iteration (T)"""
-    updates: int
+    updates: int = 1
     """updates per iteration"""
     learn_after: int = 0
-    """environment steps before the first update"""
     collect_until: int | None = None
-    """environment steps after which the data is complete; None: collect for ever"""
+    total_updates: int | None = None
+    """updates after which a run is complete; None: the run's budget of environment steps decides"""
+    prepare: Callable[[PyTree, Segment], Any] = field(default=lambda params, segment: segment)
+    """(params, segment) -> what of it is stored"""
 
 
 class TrainState(NamedTuple):

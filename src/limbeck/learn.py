@@ -1,0 +1,192 @@
+"""The one learner: collect, add, sample, update, all inside one compiled loop, for every method and on any number of devices."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from limbeck.envs.base import AutoReset, Environment
+from limbeck.errors import BadSetting
+from limbeck.rollout import EpisodeStats, collect, start
+from limbeck.types import Algorithm, TrainState
+
+AXIS = "device"
+MAX_ITERATIONS = 256
+"""Iterations in one call of `advance` at most: the length of its report."""
+
+
+class Report(NamedTuple):
+    """What happened in each iteration of a stretch, [iterations]."""
+
+    episodes: EpisodeStats
+    metrics: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What an iteration does now."""
+
+    collect: bool
+    learn: bool
+
+
+class Learner:
+    """Trains an `Algorithm` in copies of a world.
+
+    The worlds, the buffer and every batch are split evenly over the devices; gradients are averaged. The same program runs on the
+    cores of a laptop and on several accelerators.
+
+    Args:
+        env: the world.
+        algorithm: the method.
+        worlds: copies in parallel (B), over all devices.
+        devices: how many devices to use; None takes as many as there are and as divide the worlds evenly.
+
+    Raises:
+        BadSetting: sizes that do not fit each other.
+    """
+
+    def __init__(self, env: Environment, algorithm: Algorithm, worlds: int = 8, devices: int | None = None):
+        self.env = AutoReset(env)
+        self.algorithm = algorithm
+        self.worlds = worlds
+        self.devices = devices or usable_devices(worlds)
+        if worlds < 1 or worlds % self.devices:
+            raise BadSetting(f"{worlds} worlds cannot be split evenly over {self.devices} devices: take a multiple of {self.devices}")
+        if self.devices > jax.device_count():
+            raise BadSetting(f"{self.devices} devices were asked for, but there are {jax.device_count()}")
+        self._local_worlds = worlds // self.devices
+        self._store = algorithm.source.store.split(self.devices, self._local_worlds)
+        self._mesh = Mesh(np.array(jax.devices()[: self.devices]), (AXIS,))
+        whole = P()
+        self._spec = TrainState(whole, whole, whole, self._store.spec(AXIS), P(AXIS), whole, whole, whole)
+        self._advance = jax.jit(self._sharded_advance, static_argnames="phase", donate_argnums=0)
+
+    def init(self, key: PRNGKeyArray) -> TrainState:
+        """The state of a run that is about to begin."""
+        return jax.jit(self._init)(key)
+
+    def template(self) -> TrainState:
+        """Shapes and types of a run's state, for loading one."""
+        return jax.eval_shape(self._init, jax.random.key(0))
+
+    def phase(self, steps: int) -> Phase:
+        """What comes next in a run that has made this many environment steps."""
+        source = self.algorithm.source
+        filling = source.collect_until is not None and steps < source.collect_until
+        return Phase(
+            collect=source.collect_until is None or filling,
+            learn=not filling and steps >= source.learn_after,
+        )
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Environment steps of an iteration that collects."""
+        return self.worlds * self.algorithm.source.collect
+
+    def advance(self, state: TrainState, iterations: int, phase: Phase) -> tuple[TrainState, Report]:
+        """Some iterations on. The given state is used up. What is computed does not depend on how a run is cut into stretches.
+
+        Raises:
+            ValueError: more than MAX_ITERATIONS at once.
+        """
+        if not 1 <= iterations <= MAX_ITERATIONS:
+            raise ValueError(f"1 to {MAX_ITERATIONS} iterations at once, not {iterations}")
+        state, report = self._advance(state, jnp.int32(iterations), phase)
+        return state, jax.tree.map(lambda x: np.asarray(x)[:iterations], report)
+
+    def lower(self, state: TrainState, phase: Phase) -> Any:
+        """The program of `advance`, not yet compiled, for measuring compilation and cost."""
+        return self._advance.lower(state, jnp.int32(1), phase)
+
+    # -- inside jit ------------------------------------------------------------------------------------------------------
+
+    def _init(self, key: PRNGKeyArray) -> TrainState:
+        key_params, key_worlds, key_run = jax.random.split(key, 3)
+        shard = partial(jax.shard_map, mesh=self._mesh, check_vma=False)
+        start_all = shard(self._init_local, in_specs=(P(), P(AXIS)), out_specs=(P(AXIS), self._store.spec(AXIS)))
+        params = self.algorithm.init(key_params)
+        worlds, buffer = start_all(params, jax.random.split(key_worlds, self.worlds))
+        zero = jnp.zeros((), jnp.int32)
+        opt_state = self.algorithm.optimiser.init(params)
+        target = jax.tree.map(jnp.copy, self.algorithm.init_target(params))
+        return TrainState(params, target, opt_state, buffer, worlds, zero, zero, key_run)
+
+    def _init_local(self, params: PyTree, key: PRNGKeyArray) -> tuple[PyTree, PyTree]:
+        worlds = start(self.env, self.algorithm.init_carry(self._local_worlds), key)
+        fake = jax.eval_shape(lambda: self._collect(params, worlds, jax.random.key(0), jnp.int32(0))[1])
+        return worlds, self._store.init(jax.eval_shape(self.algorithm.source.prepare, params, fake))
+
+    def _sharded_advance(self, state: TrainState, iterations: Array, phase: Phase) -> tuple[TrainState, Report]:
+        run = jax.shard_map(
+            partial(self._advance_local, phase=phase),
+            mesh=self._mesh,
+            in_specs=(self._spec, P()),
+            out_specs=(self._spec, P()),
+            check_vma=False,
+        )
+        return run(state, iterations)
+
+    def _advance_local(self, state: TrainState, iterations: Array, phase: Phase) -> tuple[TrainState, Report]:
+        one = jax.eval_shape(lambda s: self._iteration(s, phase)[1], state)
+        blank = jax.tree.map(lambda x: jnp.zeros((MAX_ITERATIONS, *x.shape), x.dtype), one)
+
+        def body(i: Array, at: tuple[TrainState, Report]) -> tuple[TrainState, Report]:
+            state, log = at
+            state, entry = self._iteration(state, phase)
+            return state, jax.tree.map(lambda all_, x: all_.at[i].set(x), log, entry)
+
+        return jax.lax.fori_loop(0, iterations, body, (state, blank))
+
+    def _iteration(self, state: TrainState, phase: Phase) -> tuple[TrainState, Report]:
+        source = self.algorithm.source
+        key, key_shared = jax.random.split(state.key)
+        key_collect, key_learn = jax.random.split(jax.random.fold_in(key_shared, jax.lax.axis_index(AXIS)))
+        state = state._replace(key=key)
+        stats = EpisodeStats(*jnp.zeros(3))
+        if phase.collect:
+            worlds, segment, stats = self._collect(state.params, state.worlds, key_collect, state.steps)
+            state = state._replace(
+                worlds=worlds,
+                buffer=self._store.add(state.buffer, source.prepare(state.params, segment)),
+                target=self.algorithm.after_collect(state.params, state.target, segment),
+                steps=state.steps + self.steps_per_iteration,
+            )
+        metrics = {}
+        if phase.learn:
+            state, metrics = jax.lax.scan(self._update, state, jax.random.split(key_learn, source.updates))
+            metrics = jax.tree.map(lambda x: x.mean(0), metrics)
+        return state, Report(jax.lax.psum(stats, AXIS), jax.lax.pmean(metrics, AXIS))
+
+    def _collect(self, params: PyTree, worlds: PyTree, key: PRNGKeyArray, steps: Array) -> Any:
+        algorithm = self.algorithm
+        return collect(self.env, algorithm.act, params, worlds, key, algorithm.explore(steps), algorithm.source.collect)
+
+    def _update(self, state: TrainState, key: PRNGKeyArray) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+        algorithm = self.algorithm
+        key_sample, key_loss = jax.random.split(key)
+        sample = self._store.sample(state.buffer, key_sample)
+        differentiate = jax.value_and_grad(algorithm.loss, has_aux=True)
+        (loss, metrics), gradient = differentiate(state.params, state.target, sample, key_loss)
+        gradient = jax.lax.pmean(gradient, AXIS)
+        step, opt_state = algorithm.optimiser.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, step)
+        updates = state.updates + 1
+        target = algorithm.after_update(params, state.target, updates)
+        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradient), **metrics}
+        return state._replace(params=params, target=target, opt_state=opt_state, updates=updates), metrics
+
+
+def usable_devices(worlds: int) -> int:
+    """The largest power of two of the devices at hand that divides the worlds."""
+    n = 1
+    while n * 2 <= jax.device_count() and worlds % (n * 2) == 0:
+        n *= 2
+    return n

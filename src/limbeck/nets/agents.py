@@ -1,0 +1,86 @@
+"""Agents: encode -> recurrent core -> head, written on the last axis; every axis before it passes through.
+
+An agent splits its work into three verbs so that `unroll` can batch all that does not depend on the hidden state:
+
+    encode(decisions, key) -> (drive, extra)      what the core is driven by, and what the head needs besides the hidden state
+    step(drive, hidden)    -> hidden              the only sequential part
+    head(hidden, extra)    -> q [..., A]
+"""
+
+from typing import Any, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from limbeck.types import Decision, EnvSpec
+
+
+class Agent(Protocol):
+    """What `unroll` asks of an agent."""
+
+    def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[Array, Any]: ...
+    def step(self, drive: Array, hidden: Array) -> Array: ...
+    def head(self, hidden: Array, extra: Any) -> Array: ...
+
+
+def affine(layer: eqx.nn.Linear, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
+    """The layer applied to the last axis: one matrix product whatever stands before it."""
+    y = x @ layer.weight.T
+    return y if layer.bias is None else y + layer.bias
+
+
+def local_input(decisions: Decision, n_actions: int) -> Float[Array, "... N D"]:
+    """x_i = [o_i, one-hot of the last action, one-hot of i]: all that one agent knows at one decision, and nothing else."""
+    last = jax.nn.one_hot(decisions.last_action, n_actions, dtype=jnp.float32)
+    n = decisions.obs.shape[-2]
+    identity = jnp.broadcast_to(jnp.eye(n, dtype=jnp.float32), (*decisions.obs.shape[:-1], n))
+    return jnp.concatenate([decisions.obs, last, identity], axis=-1)
+
+
+def local_dim(spec: EnvSpec) -> int:
+    """D, the size of `local_input`."""
+    return spec.obs_dim + spec.n_actions + spec.n_agents
+
+
+def gru_drive(core: eqx.nn.GRUCell, x: Float[Array, "... i"]) -> Float[Array, "... 3H"]:
+    """The part of a GRU that does not depend on the hidden state."""
+    return x @ core.weight_ih.T + core.bias
+
+
+def gru_step(core: eqx.nn.GRUCell, drive: Float[Array, "... 3H"], hidden: Float[Array, "... H"]) -> Float[Array, "... H"]:
+    """The rest of the GRU; together the same numbers as `core(x, hidden)`."""
+    r_x, z_x, n_x = jnp.split(drive, 3, axis=-1)
+    r_h, z_h, n_h = jnp.split(hidden @ core.weight_hh.T, 3, axis=-1)
+    r = jax.nn.sigmoid(r_x + r_h)
+    z = jax.nn.sigmoid(z_x + z_h)
+    n = jnp.tanh(n_x + r * (n_h + core.bias_n))
+    return n + z * (hidden - n)
+
+
+class RecurrentAgent(eqx.Module):
+    """PyMARL's agent: Linear-ReLU-GRU-Linear on the local input."""
+
+    encoder: eqx.nn.Linear
+    core: eqx.nn.GRUCell
+    out: eqx.nn.Linear
+
+    def __init__(self, spec: EnvSpec, hidden: int, key: PRNGKeyArray):
+        key_encoder, key_core, key_out = jax.random.split(key, 3)
+        self.encoder = eqx.nn.Linear(local_dim(spec), hidden, key=key_encoder)
+        self.core = eqx.nn.GRUCell(hidden, hidden, key=key_core)
+        self.out = eqx.nn.Linear(hidden, spec.n_actions, key=key_out)
+
+    def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[Array, None]:
+        """Decisions [..., N, O] -> drive [..., N, 3H]. The key is not used."""
+        x = local_input(decisions, self.out.weight.shape[0])
+        return gru_drive(self.core, jax.nn.relu(affine(self.encoder, x))), None
+
+    def step(self, drive: Array, hidden: Array) -> Array:
+        """One step of the core."""
+        return gru_step(self.core, drive, hidden)
+
+    def head(self, hidden: Array, extra: None) -> Array:
+        """Hidden [..., N, H] -> q [..., N, A]."""
+        return affine(self.out, hidden)

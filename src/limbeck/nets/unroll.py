@@ -1,0 +1,56 @@
+"""The only file that walks the time axis: batched encode, sequential core, batched head."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from limbeck.nets.agents import Agent
+from limbeck.types import Decision
+
+CHUNK = 16
+"""Decisions encoded at once. Small enough for the working set to stay in a core's cache, large enough for big matrix products."""
+
+
+def decide(agent: Agent, hidden: Float[Array, "B N H"], decision: Decision, key: PRNGKeyArray) -> tuple[Array, Array]:
+    """One decision of B worlds -> (q [B, N, A], hidden [B, N, H])."""
+    drive, extra = agent.encode(decision, key)
+    hidden = agent.step(drive, _reset(hidden, decision.is_first))
+    return agent.head(hidden, extra), hidden
+
+
+def unroll(
+    agent: Agent, hidden: Float[Array, "B N H"], decisions: Decision, key: PRNGKeyArray, chunk: int = CHUNK
+) -> Float[Array, "L B N A"]:
+    """L decisions [L, B, ...] in order, from the hidden state before the first -> q of each.
+
+    The hidden state is reset exactly where `is_first` is set. Chunks of `chunk` decisions run as one batched product each.
+    """
+    length = decisions.is_first.shape[0]
+    n_chunks, rest = divmod(length, chunk)
+    key_chunks, key_rest = jax.random.split(key)
+
+    def run(hidden: Array, at: tuple[Decision, PRNGKeyArray]) -> tuple[Array, Array]:
+        some, key = at
+        drive, extra = agent.encode(some, key)
+
+        def step(hidden: Array, at: tuple[Array, Array]) -> tuple[Array, Array]:
+            drive, is_first = at
+            hidden = agent.step(drive, _reset(hidden, is_first))
+            return hidden, hidden
+
+        hidden, hiddens = jax.lax.scan(step, hidden, (drive, some.is_first))
+        return hidden, agent.head(hiddens, extra)
+
+    parts = []
+    if n_chunks:
+        whole = jax.tree.map(lambda x: x[: n_chunks * chunk].reshape(n_chunks, chunk, *x.shape[1:]), decisions)
+        hidden, q = jax.lax.scan(run, hidden, (whole, jax.random.split(key_chunks, n_chunks)))
+        parts.append(q.reshape(n_chunks * chunk, *q.shape[2:]))
+    if rest:
+        _, q = run(hidden, (jax.tree.map(lambda x: x[n_chunks * chunk :], decisions), key_rest))
+        parts.append(q)
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+
+def _reset(hidden: Float[Array, "B N H"], is_first: Array) -> Array:
+    return jnp.where(is_first[:, None, None], 0.0, hidden)
