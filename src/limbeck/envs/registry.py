@@ -1,0 +1,110 @@
+"""Worlds by name: `make("smac/3s_vs_5z")`. A world outside the package joins with one call of `register`."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+from limbeck.envs.base import Environment
+from limbeck.errors import BadSetting, unknown
+
+
+class World(NamedTuple):
+    """An entry of the register."""
+
+    build: Callable[..., Environment]
+    """(**settings) -> world"""
+    settings: tuple[str, ...]
+    """the names that `build` accepts"""
+
+
+def make(name: str, **settings: Any) -> Environment:
+    """The world called `name`.
+
+    Args:
+        name: one of `names()`.
+        settings: the world's own settings, such as `sight_range=6`.
+
+    Raises:
+        UnknownName: no world or no setting is called so; the message lists those that exist, the nearest first.
+        BadSetting: the world refuses a value.
+    """
+    worlds = _family(name.partition("/")[0])
+    if name not in worlds:
+        raise unknown("world", name, names())
+    world = worlds[name]
+    for setting in settings:
+        if setting not in world.settings:
+            raise unknown(f"setting of {name}", setting, world.settings)
+    try:
+        return world.build(**settings)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, BadSetting) or not settings:  # with nothing but defaults it is a bug, not the user's mistake
+            raise
+        raise BadSetting(f"{name} with {settings}: {error}") from error
+
+
+def names() -> list[str]:
+    """All worlds that `make` knows."""
+    return sorted([*(name for load in _BUILT_IN.values() for name in load()), *_REGISTERED])
+
+
+def register(name: str, factory: Callable[..., Environment], members: Iterable[str] = ()) -> None:
+    """Makes a world from outside the package known to `make`, the command line and the contract test.
+
+    Args:
+        name: `family/world`; or `family/` for several worlds at once, which `members` lists.
+        factory: `(**settings) -> world`, or `(member, **settings) -> world` for several. The names of its parameters are the
+            settings that `make` accepts.
+        members: the worlds of `family/`.
+
+    Raises:
+        BadSetting: the name is taken, or has no family.
+    """
+    family, slash, member = name.partition("/")
+    if not family or not slash:
+        raise BadSetting(f"a world's name is 'family/world', not '{name}'")
+    parameters = _parameters(factory)
+    if member:
+        new = {name: World(factory, parameters)}
+    else:
+        new = {name + each: World(partial(factory, each), parameters[1:]) for each in members}
+    if not new:
+        raise BadSetting(f"'{name}' registers nothing; name the worlds of the family as `members`")
+    taken = sorted(new.keys() & _family(family).keys())
+    if taken:
+        raise BadSetting(f"a world called '{taken[0]}' exists already; choose another name")
+    _REGISTERED.update(new)
+
+
+def _family(prefix: str) -> dict[str, World]:
+    built_in = _BUILT_IN[prefix]() if prefix in _BUILT_IN else {}
+    return built_in | {name: world for name, world in _REGISTERED.items() if name.startswith(prefix + "/")}
+
+
+def _parameters(function: Callable) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)
+
+
+def _probe() -> dict[str, World]:
+    from limbeck.envs import probe
+
+    return {f"probe/{name}": World(build, _parameters(build)) for name, build in probe.WORLDS.items()}
+
+
+def _smac() -> dict[str, World]:
+    from limbeck.envs import smac
+
+    if not hasattr(smac, "MAPS"):  # TODO: goes with the battles' arrival
+        return {}
+    from limbeck.envs.smac.settings import SmacSettings
+
+    def build(map_name: str, **settings: Any) -> Environment:
+        return smac.make(map_name, SmacSettings(**settings))
+
+    return {f"smac/{name}": World(partial(build, name), _parameters(SmacSettings)) for name in smac.MAPS}
+
+
+# Loaded when first asked for, so that a small world does not wait for a large one's imports.
+_BUILT_IN: dict[str, Callable[[], dict[str, World]]] = {"probe": _probe, "smac": _smac}
+_REGISTERED: dict[str, World] = {}

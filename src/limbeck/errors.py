@@ -1,0 +1,42 @@
+"""Errors that a user can act on: one line that says what was wrong, what would be right, and what to do."""
+
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+
+
+class LimbeckError(Exception):
+    """The root of all errors that are the user's to solve. Its text is one line, fit for a console."""
+
+
+class UnknownName(LimbeckError, LookupError):  # noqa: N818
+    """A map, method or setting that does not exist."""
+
+
+class BadSetting(LimbeckError, ValueError):  # noqa: N818
+    """A setting that exists, with a value that makes no sense."""
+
+
+class CheckpointError(LimbeckError):
+    """A checkpoint that is missing, corrupt, or of another method or world; or that could not be written."""
+
+
+class RunExists(LimbeckError, FileExistsError):  # noqa: N818
+    """The folder of a new run is taken."""
+
+
+class Diverged(LimbeckError, ArithmeticError):  # noqa: N818
+    """The loss is not a finite number any more."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
+    """The error for `name`, to be raised by the caller: it lists what is known, the nearest first.
+
+    >>> str(unknown("mixer", "qmx", ["vdn", "qmix"]))
+    "unknown mixer 'qmx'; did you mean 'qmix'? Known: qmix, vdn"
+    """
+    ranked = sorted(known, key=lambda each: (-SequenceMatcher(None, name.lower(), each.lower()).ratio(), each))
+    if not ranked:
+        return UnknownName(f"unknown {kind} '{name}'; there is none to choose from")
+    near = SequenceMatcher(None, name.lower(), ranked[0].lower()).ratio() >= 0.5
+    question = f"did you mean '{ranked[0]}'? " if near else ""
+    return UnknownName(f"unknown {kind} '{name}'; {question}Known: {', '.join(ranked)}")

@@ -1,0 +1,150 @@
+"""What the probe games say about themselves, checked by playing them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from limbeck.envs import probe
+from limbeck.envs.base import VmapBatch
+from limbeck.errors import BadSetting
+
+EPISODES = 2048
+
+
+def play(env, choose, key, episodes=EPISODES):
+    """Returns [episodes] of whole episodes in which `choose(observations so far, key)` picks actions [B, N]."""
+    batch = VmapBatch(env)
+    state = batch.reset(jax.random.split(key, episodes))
+    total, won, seen = 0.0, False, []
+    for t in range(env.spec.episode_limit):
+        key_act, key_step = jax.random.split(jax.random.fold_in(key, t))
+        seen.append(batch.observe(state))
+        state, outcome = batch.step(state, choose(seen, key_act), jax.random.split(key_step, episodes))
+        total, won = total + outcome.reward, won | outcome.info["won"]
+    assert (outcome.terminated | outcome.truncated).all()
+    return np.asarray(total), np.asarray(won)
+
+
+def at_random(seen, key):
+    return jax.random.categorical(key, jnp.where(seen[-1].avail_actions, 0.0, -jnp.inf))
+
+
+@pytest.mark.parametrize("name", probe.WORLDS)
+def test_random_return_is_what_random_play_brings(name, key):
+    env = probe.WORLDS[name]()
+    returns, _ = play(env, at_random, key)
+    assert abs(returns.mean() - env.random_return) < 4 * returns.std() / np.sqrt(EPISODES) + 1e-6
+
+
+@pytest.mark.parametrize("name", probe.WORLDS)
+def test_optimum_is_above_local_optimum_is_above_random(name):
+    env = probe.WORLDS[name]()
+    assert env.optimum >= env.local_optimum >= env.random_return
+
+
+def test_matrix_has_one_best_joint_action_and_each_half_of_it_is_always_best(key):
+    payoff = np.array(probe.Matrix().payoff())
+    assert (payoff == payoff.max()).sum() == 1 and payoff.max() == probe.Matrix().optimum
+    assert (payoff.argmax(axis=0) == 1).all() and (payoff.argmax(axis=1) == 2).all()
+    returns, won = play(probe.Matrix(), lambda seen, key: jnp.tile(jnp.array([[1, 2]]), (EPISODES, 1)), key)
+    assert (returns == np.float32(payoff.max())).all() and won.all()
+
+
+def test_matrix_is_not_additive():
+    payoff = np.array(probe.Matrix().payoff())
+    additive = payoff.mean(axis=1, keepdims=True) + payoff.mean(axis=0, keepdims=True) - payoff.mean()
+    assert np.abs(payoff - additive).max() > 0.05
+
+
+def test_switch_is_won_by_remembering_the_first_decision(key):
+    def remember(seen, key):
+        at_the_end = seen[-1].obs[..., 3] == 1
+        return jnp.where(at_the_end, 1 + seen[0].obs[..., 2].astype(int), 0)
+
+    returns, won = play(probe.Switch(delay=4), remember, key)
+    assert (returns == 1).all() and won.all()
+
+
+def test_switch_without_memory_is_a_coin_toss(key):
+    def forget(seen, key):
+        return jnp.where(seen[-1].avail_actions[..., 0], 0, 1 + seen[-1].obs[..., 2].astype(int))
+
+    assert abs(play(probe.Switch(), forget, key)[0].mean() - 0.5) < 0.05
+
+
+def test_switch_allows_waiting_only_before_the_end(key):
+    env = probe.Switch(delay=2)
+    state = env.reset(key)
+    masks = []
+    for _ in range(3):
+        masks.append(np.asarray(env.observe(state).avail_actions[0]).tolist())
+        state, _ = env.step(state, jnp.zeros(2, jnp.int32), key)
+    assert masks == [[True, False, False]] * 2 + [[False, True, True]]
+
+
+def slots(seen, env):
+    return seen[-1].obs[..., : env.n_agents].argmax(-1)
+
+
+def through_the_state(env):
+    def choose(seen, key):
+        secrets = seen[-1].state.reshape(-1, env.n_agents, env.levers).argmax(-1)
+        return jnp.take_along_axis(secrets, slots(seen, env), axis=1)
+
+    return choose
+
+
+def locally(env):
+    """The best that one observation allows: the deciphered hint; without one, any lever is as good as another."""
+
+    def choose(seen, key):
+        hint, cipher = jnp.split(seen[-1].obs[..., env.n_agents :], 2, axis=-1)
+        return (hint.argmax(-1) - cipher.argmax(-1)) % env.levers
+
+    return choose
+
+
+@pytest.mark.parametrize("build", [probe.Lever, probe.whisper])
+def test_lever_is_solved_by_reading_the_state_through_the_own_observation(build, key):
+    env = build()
+    returns, won = play(env, through_the_state(env), key)
+    np.testing.assert_allclose(returns, env.optimum, rtol=1e-6)
+    assert won.all()
+
+
+@pytest.mark.parametrize("build", [probe.Lever, probe.whisper, lambda: probe.Lever(hint=0.0)])
+def test_lever_cannot_be_solved_better_locally(build, key):
+    env = build()
+    returns, _ = play(env, locally(env), key)
+    assert abs(returns.mean() - env.local_optimum) < 4 * returns.std() / np.sqrt(EPISODES) + 1e-6
+
+
+def test_state_alone_does_not_solve_the_lever(key):
+    """A slot read without knowing whose it is: right only by chance."""
+    env = probe.Lever()
+
+    def own_number(seen, key):
+        return seen[-1].state.reshape(-1, env.n_agents, env.levers).argmax(-1)
+
+    expected = env.length * (1 / env.n_agents + (1 - 1 / env.n_agents) / env.levers)
+    assert abs(play(env, own_number, key)[0].mean() - expected) < 0.1 < env.optimum - expected
+
+
+def test_timeout_ends_by_truncation_only_and_one_agent_falls(key):
+    env = probe.Timeout(length=4, casualty=2)
+    state, alive, ends = env.reset(key), [], []
+    for _ in range(4):
+        now = env.observe(state)
+        alive.append(bool(now.alive[1]))
+        assert bool(now.alive[1]) or now.avail_actions[1].tolist() == [True, False, False]
+        state, outcome = env.step(state, jnp.array([1, 0]), key)
+        ends.append((bool(outcome.terminated), bool(outcome.truncated)))
+    assert alive == [True, True, False, False]
+    assert ends == [(False, False)] * 3 + [(False, True)]
+
+
+@pytest.mark.parametrize("build", [lambda: probe.Switch(delay=0), lambda: probe.Lever(hint=2.0), lambda: probe.Timeout(length=-1)])
+def test_impossible_settings_are_refused(build):
+    with pytest.raises(BadSetting, match="is"):
+        build()
