@@ -105,8 +105,6 @@ class Policy:
     agent: Callable[[PyTree], PyTree]
     """params -> the part of them that this policy needs in order to act"""
     init_carry: Callable[[int], PyTree]
-    """B -> the recurrent state before the first decision, [B, N, ...]"""
-    init_carry: Callable[[int], PyTree]
     """B -> the recurrent state before the first decision"""
 
 
