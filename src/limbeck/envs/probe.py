@@ -33,7 +33,7 @@ class Matrix:
     """
 
     def payoff(self) -> list[list[float]]:
-        """Reward by [action of agent 0][action of agent 1]."""
+        """Reward: a row per action of agent 0, a column per action of agent 1."""
         return [[0.2, 0.0, 0.4], [0.5, 0.3, 1.0], [0.3, 0.1, 0.5]]
 
     @property
