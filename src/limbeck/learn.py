@@ -59,11 +59,13 @@ class Learner:
         self.worlds = worlds
         self.devices = devices or usable_devices(worlds)
         if worlds < 1 or worlds % self.devices:
-            raise BadSetting(f"{worlds} worlds cannot be split evenly over {self.devices} devices: take a multiple of {self.devices}")
+            raise BadSetting(
+                f"{worlds} worlds cannot be split evenly over {self.devices} devices: take a multiple of {self.devices}"
+            )
         if self.devices > jax.device_count():
             raise BadSetting(f"{self.devices} devices were asked for, but there are {jax.device_count()}")
         self._local_worlds = worlds // self.devices
-        self._store = algorithm.source.store.split(self.devices, self._local_worlds)
+        self._store = algorithm.source.store.split(self.devices)
         self._mesh = Mesh(np.array(jax.devices()[: self.devices]), (AXIS,))
         whole = P()
         self._spec = TrainState(whole, whole, whole, self._store.spec(AXIS), P(AXIS), whole, whole, whole)

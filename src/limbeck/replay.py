@@ -17,26 +17,35 @@ from limbeck.types import Decision, Segment
 
 
 class Ring(NamedTuple):
-    """Rows on the first axis of every leaf of `data`."""
+    """Slots, each filled by one write: leaves of `data` are [slots, rows of a write, ...]. The filled slots come first."""
 
     data: PyTree
     next: Int[Array, ""]
     size: Int[Array, ""]
 
 
-def _ring(row: PyTree, capacity: int) -> Ring:
+def _ring(rows: PyTree, capacity: int) -> Ring:
+    n = jax.tree.leaves(rows)[0].shape[0]
+    slots = max(capacity // n, 1)
     zero = jnp.zeros((), jnp.int32)
-    return Ring(jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), row), zero, zero)
+    return Ring(jax.tree.map(lambda x: jnp.zeros((slots, *x.shape), x.dtype), rows), zero, zero)
 
 
 def _write(ring: Ring, rows: PyTree) -> Ring:
-    """Write rows one behind the other; their number divides the capacity, so a write never straddles the end."""
-    n = jax.tree.leaves(rows)[0].shape[0]
-    capacity = jax.tree.leaves(ring.data)[0].shape[0]
-    if capacity % n:
-        raise BadSetting(f"a buffer of {capacity} rows is written {n} at a time: make the capacity a multiple of {n}")
-    data = jax.tree.map(lambda all_, new: jax.lax.dynamic_update_slice_in_dim(all_, new, ring.next, 0), ring.data, rows)
-    return Ring(data, (ring.next + n) % capacity, jnp.minimum(ring.size + n, capacity))
+    slots = jax.tree.leaves(ring.data)[0].shape[0]
+    data = jax.tree.map(lambda all_, new: jax.lax.dynamic_update_index_in_dim(all_, new, ring.next, 0), ring.data, rows)
+    return Ring(data, (ring.next + 1) % slots, jnp.minimum(ring.size + 1, slots))
+
+
+def _read(ring: Ring, row: Int[Array, "n"]) -> PyTree:
+    """Rows by their number, counted through the slots."""
+    width = jax.tree.leaves(ring.data)[0].shape[1]
+    slot, within = row // width, row % width
+    return jax.tree.map(lambda x: x[slot, within], ring.data)
+
+
+def _n_rows(ring: Ring) -> Int[Array, ""]:
+    return ring.size * jax.tree.leaves(ring.data)[0].shape[1]
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,8 @@ class Replay:
     """The last `capacity` segments; samples `batch` of them uniformly, with replacement.
 
     Args:
-        capacity: segments kept (split evenly over the devices).
-        batch: segments per sample.
+        capacity: segments kept, over all devices.
+        batch: segments per sample, over all devices.
         half: keep observations, states and hidden states in half precision (for worlds of unit scale).
     """
 
@@ -53,27 +62,21 @@ class Replay:
     batch: int
     half: bool = False
 
-    def split(self, devices: int, worlds: int) -> "Replay":
-        """One device's share, with a capacity that whole writes of `worlds` segments fill exactly.
+    def split(self, devices: int) -> "Replay":
+        """One device's share.
 
         Raises:
-            BadSetting: the batch does not divide, or the capacity is smaller than one write.
+            BadSetting: the batch does not divide evenly.
         """
-        if self.batch % devices or self.capacity < worlds * devices:
-            raise BadSetting(
-                f"batch {self.batch} and capacity {self.capacity} must fit {devices} devices of {worlds} worlds each: "
-                f"take a batch divisible by {devices} and a capacity of at least {worlds * devices}"
-            )
-        return Replay(self.capacity // devices // worlds * worlds, self.batch // devices, self.half)
+        return Replay(self.capacity // devices, _share("batch", self.batch, devices), self.half)
 
     def spec(self, axis: str) -> Ring:
         """How a buffer lies on several devices."""
-        return Ring(P(axis), P(), P())
+        return Ring(P(None, axis), P(), P())
 
     def init(self, segment: Segment) -> Ring:
         """An empty buffer for segments shaped like this one (arrays or shapes, [T, B, ...])."""
-        row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), jax.eval_shape(self._rows, segment))
-        return _ring(row, self.capacity)
+        return _ring(jax.eval_shape(self._rows, segment), self.capacity)
 
     def add(self, buffer: Ring, segment: Segment) -> Ring:
         """Add the segment's B streams."""
@@ -81,8 +84,7 @@ class Replay:
 
     def sample(self, buffer: Ring, key: PRNGKeyArray) -> Segment:
         """`batch` segments as one, [T, batch, ...]."""
-        index = jax.random.randint(key, (self.batch,), 0, buffer.size)
-        return self._unrows(jax.tree.map(lambda x: x[index], buffer.data))
+        return self._unrows(_read(buffer, jax.random.randint(key, (self.batch,), 0, _n_rows(buffer))))
 
     def _rows(self, segment: Segment) -> Segment:
         """[T, B, ...] -> [B, T, ...], narrow."""
@@ -111,7 +113,7 @@ class Replay:
 class Latest:
     """Only what was collected last, for on-policy learning; every sample is all of it."""
 
-    def split(self, devices: int, worlds: int) -> "Latest":
+    def split(self, devices: int) -> "Latest":
         """One device's share: the same."""
         return self
 
@@ -138,7 +140,7 @@ class Dataset:
     """Labelled rows: any pytree whose leaves lead with the row axis. A fifth of them (every fifth row) is held out for validation.
 
     Args:
-        capacity: rows kept (split evenly over the devices).
+        capacity: rows kept, over all devices.
         batch: rows per sample, drawn uniformly with replacement from the other four fifths.
         holdout_batch: rows per validation sample.
     """
@@ -147,19 +149,22 @@ class Dataset:
     batch: int
     holdout_batch: int = 8192
 
-    def split(self, devices: int, worlds: int) -> "Dataset":
-        """One device's share."""
-        return Dataset(self.capacity // devices, self.batch // devices, self.holdout_batch // devices)
+    def split(self, devices: int) -> "Dataset":
+        """One device's share.
+
+        Raises:
+            BadSetting: the batches do not divide evenly.
+        """
+        batch, holdout = _share("batch", self.batch, devices), _share("validation batch", self.holdout_batch, devices)
+        return Dataset(-(-self.capacity // devices), batch, holdout)
 
     def spec(self, axis: str) -> Ring:
         """How a buffer lies on several devices."""
-        return Ring(P(axis), P(), P())
+        return Ring(P(None, axis), P(), P())
 
     def init(self, rows: PyTree) -> Ring:
-        """An empty buffer for rows like these ([n, ...] arrays or shapes); n decides how much one write holds."""
-        n = jax.tree.leaves(rows)[0].shape[0]
-        row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), rows)
-        return _ring(row, max(self.capacity // n, 1) * n)
+        """An empty buffer for rows like these ([n, ...] arrays or shapes), n of which are added at a time."""
+        return _ring(rows, self.capacity)
 
     def add(self, buffer: Ring, rows: PyTree) -> Ring:
         """Add n rows."""
@@ -167,13 +172,18 @@ class Dataset:
 
     def sample(self, buffer: Ring, key: PRNGKeyArray) -> PyTree:
         """`batch` training rows."""
-        i = jax.random.randint(key, (self.batch,), 0, buffer.size // 5 * 4)
-        return jax.tree.map(lambda x: x[i // 4 * 5 + 1 + i % 4], buffer.data)
+        i = jax.random.randint(key, (self.batch,), 0, _n_rows(buffer) // 5 * 4)
+        return _read(buffer, i // 4 * 5 + 1 + i % 4)
 
     def holdout(self, buffer: Ring, key: PRNGKeyArray) -> PyTree:
         """`holdout_batch` validation rows."""
-        i = jax.random.randint(key, (self.holdout_batch,), 0, buffer.size // 5)
-        return jax.tree.map(lambda x: x[i * 5], buffer.data)
+        return _read(buffer, jax.random.randint(key, (self.holdout_batch,), 0, _n_rows(buffer) // 5) * 5)
+
+
+def _share(what: str, n: int, devices: int) -> int:
+    if n % devices:
+        raise BadSetting(f"a {what} of {n} cannot be split evenly over {devices} devices: take a multiple of {devices}")
+    return n // devices
 
 
 Store = Replay | Latest | Dataset

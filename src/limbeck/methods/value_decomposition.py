@@ -1,7 +1,7 @@
 """IQL, VDN and QMIX: recurrent agents, a mixer, and double Q-learning with TD(lambda).
 
     Q_i(tau_i, u_i)                  each agent's value from what it has seen itself
-    Q_tot = mix(Q_1, ..., Q_n; s)    nothing (IQL), the sum (VDN, Sunehag et al. 2018) or a monotone network (QMIX, Rashid et al. 2018)
+    Q_tot = mix(Q_1, ..., Q_n; s)    nothing (IQL), the sum (VDN, Sunehag et al. 2018), a monotone network (QMIX, Rashid et al. 2018)
     y     = TD(lambda) of the lagged Q_tot at u' = argmax_u Q_i (the learning network's argmax: double Q)
     L     = mean of (Q_tot - y)^2 / 2 over true transitions
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from limbeck.errors import unknown
 from limbeck.losses import masked_mean, td_lambda
@@ -92,9 +92,7 @@ def build(spec: EnvSpec, settings: QSettings) -> Algorithm:
     return q_learning(spec, settings, lambda key: RecurrentAgent(spec, settings.hidden, key), LOCAL)
 
 
-def q_learning(
-    spec: EnvSpec, settings: QSettings, make_agent: Callable[[PRNGKeyArray], Agent], view: tuple[str, ...]
-) -> Algorithm:
+def q_learning(spec: EnvSpec, settings: QSettings, make_agent: Callable[[PRNGKeyArray], Agent], view: tuple[str, ...]) -> Algorithm:
     """Q-learning with any agent and any mixer; `view` names what the agent may look at."""
     if settings.mixer not in MIXERS:
         raise unknown("mixer", settings.mixer, MIXERS)
@@ -112,17 +110,18 @@ def q_learning(
     def copy_sometimes(params: QParams, target: QParams, updates: Array) -> QParams:
         return jax.tree.map(lambda new, old: jnp.where(updates % settings.target_every == 0, new, old), params, target)
 
+    policy = q_policy(lambda params: params.agent, view, init_carry)
     return Algorithm(
         init=init,
         init_carry=init_carry,
-        act=eps_greedy,
+        act=policy.act,
         explore=optax.linear_schedule(settings.eps_start, settings.eps_end, settings.eps_steps),
         loss=loss,
         source=Source(
             Replay(settings.buffer, settings.batch, half=spec.unit_scale), settings.segment, settings.updates, settings.learn_after
         ),
         optimiser=optax.chain(optax.clip_by_global_norm(settings.max_grad_norm), optax.adam(settings.lr)),
-        policies={"greedy": Policy(eps_greedy, view, lambda params: params.agent, init_carry)},
+        policies={"greedy": policy},
         after_update=copy_sometimes,
     )
 
@@ -143,7 +142,11 @@ def q_loss(
     reward, terminated, mask = jax.tree.map(lambda x: jnp.broadcast_to(x, q_tot.shape), team)
     returns = td_lambda(reward, jax.lax.stop_gradient(value_next), terminated, mask, gamma, lambda_)
     error = q_tot - returns
-    metrics = {"q_taken": masked_mean(q_tot, mask), "target": masked_mean(returns, mask), "td_error": masked_mean(jnp.abs(error), mask)}
+    metrics = {
+        "q_taken": masked_mean(q_tot, mask),
+        "target": masked_mean(returns, mask),
+        "td_error": masked_mean(jnp.abs(error), mask),
+    }
     return 0.5 * masked_mean(error**2, mask), metrics
 
 
@@ -152,10 +155,19 @@ def greedy(q: Float[Array, "*b A"], avail_actions: Array) -> Array:
     return jnp.where(avail_actions, q, UNAVAILABLE).argmax(-1)
 
 
-def eps_greedy(params: QParams, carry: Array, decision: Decision, key: PRNGKeyArray, eps: Array) -> tuple[Array, Array]:
+def q_policy(agent_of: Callable[[PyTree], Agent], view: tuple[str, ...], init_carry: Callable[[int], PyTree]) -> Policy:
+    """The eps-greedy policy of an agent that sits somewhere in the parameters; greedy at eps = 0."""
+
+    def act(params: PyTree, carry: Array, decision: Decision, key: PRNGKeyArray, eps: Array) -> tuple[Array, Array]:
+        return eps_greedy(agent_of(params), carry, decision, key, eps)
+
+    return Policy(act, view, agent_of, init_carry)
+
+
+def eps_greedy(agent: Agent, carry: Array, decision: Decision, key: PRNGKeyArray, eps: Array) -> tuple[Array, Array]:
     """Each agent by itself: a random available action with probability eps, else its best."""
     key_net, key_coin = jax.random.split(key)
-    q, carry = decide(params.agent, carry, decision, key_net)
+    q, carry = decide(agent, carry, decision, key_net)
     noise = jax.random.uniform(key_coin, (*q.shape[:-1], q.shape[-1] + 1))
     anything = jnp.where(decision.avail_actions, noise[..., 1:], -1.0).argmax(-1)
     return jnp.where(noise[..., 0] < eps, anything, greedy(q, decision.avail_actions)), carry

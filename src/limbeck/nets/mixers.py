@@ -1,4 +1,4 @@
-"""Mixers: the values of N agents and the state -> G values that are trained on the team's reward (G = 1, or N for independent agents)."""
+"""Mixers: the values of N agents and the state -> G values trained on the team's reward (G = 1, or N for independent agents)."""
 
 from typing import Protocol
 

@@ -1,0 +1,177 @@
+"""PTDE: personalised training with distilled execution (Chen et al., arXiv 2210.08872; IJCAI 2024, pp. 31-39).
+
+Stage 1, the teacher. Each agent turns the global state into information of its own, by a hypernetwork fed with its local input:
+
+    x_i = [o_i, last action, i]      g_i = ELU(s W(x_i) + b(x_i))      z_i ~ N(mu(g_i), max(exp v(g_i), var_floor))
+    Q_i = Linear([ReLU(Linear(h_i)), z_i])                             trained end to end by any mixer's Q-learning loss
+
+`personaliser="giu"` is the paper's ablation: one linear map of s for all agents. z is sampled in training and in execution.
+
+Stage 2, the student. The trained agent plays; a network of x_i alone learns mu by regression, off line:
+
+    L = mean over rows of |mu(g_i) - z'(x_i)|^2                        then z_i := z'(x_i), all else frozen
+
+Where paper and code differ, or are silent: the target is the mean mu, not a sample (code); three linear layers (code); the student
+acts without noise (paper); rows of dead agents are left out (ours: the code keeps them, and the padding of ended episodes, which
+bias the error); the rows come from continuous play, so there is no padding.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from limbeck.errors import BadSetting, unknown
+from limbeck.losses import masked_mean
+from limbeck.methods.value_decomposition import QParams, QSettings, q_learning, q_policy
+from limbeck.nets.agents import local_input
+from limbeck.nets.personalise import Latent, LocalLatent, PersonalisedAgent, PersonalisedLatent, UnifiedLatent
+from limbeck.replay import Dataset
+from limbeck.types import LOCAL, PRIVILEGED, Algorithm, EnvSpec, Segment, Source
+
+
+@dataclass(frozen=True)
+class TeacherSettings(QSettings):
+    """Stage 1: Q-learning's settings, and the personalising module's."""
+
+    personaliser: str = "gip"
+    """gip: personalised by a hypernetwork; giu: unified, the same for all agents"""
+    latent: int = 64
+    """size of z and of the layers before it"""
+    var_floor: float = 0.01
+    """smallest variance of z (0.002 is noted in the authors' code for 3s5z_vs_3s6z)"""
+
+
+@dataclass(frozen=True)
+class StudentSettings:
+    """Stage 2. The defaults are the fast preset; `PRESETS["paper"]` is the published recipe."""
+
+    lr: float = 1e-3
+    """Adam's step size"""
+    lr_end: float = 1e-5
+    """the step size falls to this along a cosine; equal to `lr`: constant"""
+    updates: int = 20_000
+    """gradient steps in all"""
+    batch: int = 2048
+    """rows per gradient step"""
+    rows: int = 600_000
+    """decisions of one agent that are recorded"""
+    eps: float = 0.05
+    """share of random actions while the teacher is recorded"""
+    segment: int = 128
+    """transitions per world between two writes"""
+
+
+PRESETS = {
+    "fast": StudentSettings(),
+    "paper": StudentSettings(lr=1e-4, lr_end=1e-4, updates=500_000),
+}
+
+PERSONALISERS: dict[str, Callable[[EnvSpec, TeacherSettings, PRNGKeyArray], Latent]] = {
+    "gip": lambda spec, s, key: PersonalisedLatent(spec, s.hidden, s.latent, s.var_floor, key),
+    "giu": lambda spec, s, key: UnifiedLatent(spec, s.latent, s.var_floor, key),
+}
+
+
+def teacher(spec: EnvSpec, settings: TeacherSettings) -> Algorithm:
+    """Stage 1 on any mixer.
+
+    Raises:
+        UnknownName: there is no such personaliser or mixer.
+    """
+    if settings.personaliser not in PERSONALISERS:
+        raise unknown("personaliser", settings.personaliser, PERSONALISERS)
+
+    def make_agent(key: PRNGKeyArray) -> PersonalisedAgent:
+        key_latent, key_agent = jax.random.split(key)
+        latent = PERSONALISERS[settings.personaliser](spec, settings, key_latent)
+        return PersonalisedAgent(spec, settings.hidden, settings.latent, latent, key_agent)
+
+    return q_learning(spec, settings, make_agent, PRIVILEGED)
+
+
+class StudentParams(NamedTuple):
+    """What stage 2 holds."""
+
+    latent: LocalLatent
+    """learned"""
+    teacher: PersonalisedAgent
+    """frozen: labels the data, and lends the student its recurrent core and head"""
+
+
+class Rows(NamedTuple):
+    """One agent at one decision, R of them."""
+
+    x: Float[Array, "R D"]
+    mean: Float[Array, "R Z"]
+    alive: Float[Array, "R"]
+
+
+def student(spec: EnvSpec, trained: QParams, settings: StudentSettings) -> Algorithm:
+    """Stage 2, from the parameters of a trained teacher.
+
+    Raises:
+        BadSetting: the parameters are not those of a teacher with a latent.
+    """
+    if not isinstance(trained, QParams) or not isinstance(trained.agent, PersonalisedAgent):
+        raise BadSetting("a student is distilled from a PTDE teacher: train one first, with `limbeck train ptde`")
+    half = jnp.float16 if spec.unit_scale else jnp.float32
+    frozen = trained.agent
+    hidden = frozen.core.hidden_size
+    latent = frozen.out.weight.shape[1] - frozen.squeeze.weight.shape[0]
+
+    def init(key: PRNGKeyArray) -> StudentParams:
+        return StudentParams(LocalLatent(spec, latent, latent, key), frozen)
+
+    def label(params: StudentParams, segment: Segment) -> Rows:
+        seen = jax.tree.map(lambda x: x[:-1], segment.decisions)
+        x = local_input(seen, spec.n_actions)
+        mean, _ = params.teacher.latent.moments(x, seen.state)
+        rows = Rows(x.astype(half), mean, seen.alive.astype(jnp.float32))
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[3:]), rows)
+
+    def init_carry(worlds: int) -> Array:
+        return jnp.zeros((worlds, spec.n_agents, hidden))
+
+    as_teacher = q_policy(lambda params: params.teacher, PRIVILEGED, init_carry)
+    as_student = q_policy(student_agent, LOCAL, init_carry)
+    schedule = optax.cosine_decay_schedule(settings.lr, settings.updates, settings.lr_end / settings.lr)
+    per_iteration = 100
+    return Algorithm(
+        init=init,
+        init_carry=init_carry,
+        act=as_teacher.act,
+        explore=lambda steps: jnp.float32(settings.eps),
+        loss=match_mean,
+        source=Source(
+            Dataset(settings.rows, settings.batch),
+            settings.segment,
+            updates=min(per_iteration, settings.updates),
+            collect_until=-(-settings.rows // spec.n_agents),
+            total_updates=settings.updates,
+            prepare=label,
+        ),
+        optimiser=optax.multi_transform(
+            {"learn": optax.adam(schedule), "freeze": optax.set_to_zero()}, StudentParams("learn", "freeze")
+        ),
+        policies={"student": as_student, "teacher": as_teacher},
+        init_target=lambda params: (),
+    )
+
+
+def student_agent(params: StudentParams) -> PersonalisedAgent:
+    """The agent that goes onto the device: the teacher's core and head, with the student's latent."""
+    return eqx.tree_at(lambda agent: agent.latent, params.teacher, params.latent)
+
+
+def match_mean(params: StudentParams, target: PyTree, rows: Rows, key: PRNGKeyArray) -> tuple[Array, dict[str, Array]]:
+    """mean over living rows of sum over the 64 numbers of (mu - z')^2. Only `params.latent` gets a gradient."""
+    guess, _ = params.latent.moments(rows.x.astype(jnp.float32), None)
+    error = ((jax.lax.stop_gradient(rows.mean) - guess) ** 2).sum(-1)
+    spread = ((rows.mean - rows.mean.mean(0)) ** 2).sum(-1)
+    return masked_mean(error, rows.alive), {"unexplained": masked_mean(error, rows.alive) / masked_mean(spread, rows.alive)}
