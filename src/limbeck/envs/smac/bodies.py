@@ -1,0 +1,46 @@
+"""The moving parts of a battle, units first, and the two helpers that this layout needs."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+NOWHERE = 1e4
+"""coordinate of a target that does not exist: out of everything's reach"""
+
+
+class Bodies(NamedTuple):
+    """All that changes from tick to tick. U units, allies first."""
+
+    pos: Float[Array, "2 U *b"]
+    health: Float[Array, "U *b"]
+    shield: Float[Array, "U *b"]
+    unhurt: Float[Array, "U *b"]
+    """loops left until the shield recovers"""
+    cooldown: Float[Array, "U *b"]
+    """loops until the weapon is ready; below 0 a swing is under way, and its hit comes at minus the damage point"""
+    target: Int[Array, "U *b"]
+    """index among the other side's units, or -1"""
+
+
+class Orders(NamedTuple):
+    """What holds for one whole environment step."""
+
+    goal: Float[Array, "2 U *b"]
+    """where to walk without a target"""
+    walks: Bool[Array, "U *b"]
+    """whether to walk there"""
+    delay: Float[Array, "U *b"]
+    """loops by which this step's shot lengthens the weapon cycle"""
+
+
+def like(values: np.ndarray, array: Array) -> Array:
+    """Constants `[..., U]` with the batch axes of `array` `[..., U, *b]` added as ones."""
+    values = np.asarray(values)
+    return jnp.asarray(values.reshape(values.shape + (1,) * (array.ndim - values.ndim)))
+
+
+def squared(vector: Float[Array, "2 *b"]) -> Float[Array, "*b"]:
+    """Squared length."""
+    return vector[0] * vector[0] + vector[1] * vector[1]

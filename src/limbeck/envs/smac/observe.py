@@ -1,0 +1,168 @@
+"""What agents see, what the state vector holds and which orders are open: SMAC's layout, slot by slot.
+
+Everything is computed units first, `[..., *b]`, and turned to worlds first at the very end.
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from limbeck.envs.smac.bodies import Bodies, like, squared
+from limbeck.envs.smac.facts import Facts
+from limbeck.envs.smac.maps import SIZE, BattleMap
+from limbeck.envs.smac.settings import SmacSettings
+from limbeck.types import Observation
+
+N_MOVES = 6
+"""no-op, stop, north, south, east, west; the orders to attack follow"""
+DIRECTIONS = np.array([[0, 1], [0, -1], [1, 0], [-1, 0]], np.float32)
+"""north, south, east, west"""
+
+
+def sizes(battle: BattleMap, settings: SmacSettings) -> tuple[int, int, int]:
+    """(actions, observation, state): A, O and S."""
+    n, e, bits = len(battle.ally_kinds()), len(battle.enemy_kinds()), battle.type_bits
+    actions = N_MOVES + e
+    ally_health, enemy_health = 1 + battle.ally_shields, 1 + battle.enemy_shields
+    enemy = 4 + bits + settings.obs_all_health * enemy_health
+    ally = 4 + bits + settings.obs_all_health * ally_health + settings.obs_last_action * actions
+    own = bits + settings.obs_own_health * ally_health
+    state = n * (3 + bits + ally_health) + e * (2 + bits + enemy_health) + settings.state_last_action * n * actions
+    return actions, 4 + e * enemy + (n - 1) * ally + own, state
+
+
+def state_slots(battle: BattleMap) -> tuple[tuple[int, int], ...]:
+    """Where every agent's own unit is described in the state."""
+    width = 4 + battle.ally_shields + battle.type_bits
+    return tuple((i * width, (i + 1) * width) for i in range(len(battle.ally_kinds())))
+
+
+@dataclass(frozen=True, eq=False)
+class Observer:
+    """The views of one battle: bodies and last actions in, SMAC's vectors out."""
+
+    facts: Facts
+    battle: BattleMap
+    settings: SmacSettings
+
+    def observation(self, now: Bodies, last_action: Int[Array, "N *b"]) -> Observation:
+        """Everything at one decision point, worlds first."""
+        distance = self.distances(now)
+        avail = self.avail_actions(now, distance)
+        return Observation(
+            obs=worlds_first(self.obs(now, last_action, avail, distance), 2),
+            state=worlds_first(self.state(now, last_action), 1),
+            avail_actions=worlds_first(avail, 2),
+            alive=worlds_first(now.health[self.facts.allies] > 0, 1),
+        )
+
+    def distances(self, now: Bodies) -> Float[Array, "N U *b"]:
+        """From every ally to every unit, centre to centre."""
+        return jnp.sqrt(squared(now.pos[:, self.facts.allies][:, :, None] - now.pos[:, None]))
+
+    def avail_actions(self, now: Bodies, distance: Float[Array, "N U *b"]) -> Bool[Array, "N A *b"]:
+        """Who may do what. The dead may only do nothing, the living never."""
+        facts = self.facts
+        alive = now.health > 0
+        ally = alive[facts.allies][:, None]
+        moves = [ally & self._walkable(now.pos[:, facts.allies], direction)[:, None] for direction in DIRECTIONS]
+        near = distance[:, facts.enemies] <= self.settings.shoot_range
+        return jnp.concatenate([~ally, ally, *moves, ally & alive[None, facts.enemies] & near], axis=1)
+
+    def _walkable(self, pos: Float[Array, "2 N *b"], direction: np.ndarray) -> Bool[Array, "N *b"]:
+        """Whether the cell half a move away in a direction may be walked on."""
+        x, y = pos + like(direction * np.float32(self.settings.move_amount / 2), pos)
+        # The cell is int(coordinate), which rounds towards 0: SMAC takes what lies less than a cell outside for cell 0.
+        low = lambda edge: edge if edge > 0 else np.nextafter(np.float32(-1), np.float32(0))  # noqa: E731
+        inside = [(x >= low(x0)) & (x < x1) & (y >= low(y0)) & (y < y1) for x0, y0, x1, y1 in self.battle.walkable]
+        return jnp.stack(inside).any(axis=0) if len(inside) > 1 else inside[0]
+
+    def obs(self, now: Bodies, last_action: Array, avail: Array, distance: Array) -> Float[Array, "N O *b"]:
+        """What every agent sees: open moves, enemies, other allies, itself."""
+        facts, n = self.facts, self.facts.n_allies
+        visible = (distance < self.settings.sight_range) & (now.health > 0)[None] & (now.health[facts.allies] > 0)[:, None]
+        others = without_self(self._seen(now, visible[:, facts.allies], distance, facts.allies, None, last_action))
+        enemies = self._seen(now, visible[:, facts.enemies], distance, facts.enemies, avail[:, N_MOVES:], None)
+        own = self._facts_of(now, facts.allies, self.settings.obs_own_health)
+        blocks = [avail[:, 2:N_MOVES].astype(jnp.float32), flat(enemies)]
+        blocks += [flat(others)] if n > 1 else []
+        blocks += [own] if own is not None else []
+        return jnp.concatenate(blocks, axis=1)
+
+    def _seen(
+        self, now: Bodies, visible: Array, distance: Array, units: slice, attackable: Array | None, last_action: Array | None
+    ):
+        """One slot per agent and unit of a side, zeros where unseen: [N, units, F, *b]."""
+        facts, sight = self.facts, self.settings.sight_range
+        apart = (now.pos[:, None, units] - now.pos[:, facts.allies][:, :, None]) / sight
+        first = jnp.ones_like(visible) if attackable is None else attackable
+        slot = jnp.stack([first.astype(jnp.float32), distance[:, units] / sight, apart[0], apart[1]], axis=2)
+        known = self._facts_of(now, units, self.settings.obs_all_health)
+        blocks = [slot]
+        if known is not None:
+            blocks.append(jnp.broadcast_to(known[None], (facts.n_allies, *known.shape)))
+        if last_action is not None and self.settings.obs_last_action:
+            hot = self._one_hot(last_action)
+            blocks.append(jnp.broadcast_to(hot[None], (facts.n_allies, *hot.shape)))
+        return jnp.where(visible[:, :, None], jnp.concatenate(blocks, axis=2), 0.0)
+
+    def state(self, now: Bodies, last_action: Int[Array, "N *b"]) -> Float[Array, "S *b"]:
+        """The global state: allies, enemies, last actions."""
+        facts = self.facts
+        alive = now.health > 0
+        place = (now.pos - SIZE / 2) / SIZE
+        cooldown = jnp.maximum(now.cooldown, 0.0) / like(facts.column("cooldown_scale"), now.health)
+        fields = [now.health / like(facts.column("health"), now.health), cooldown, place[0], place[1]]
+        blocks = []
+        for units, slots in ((facts.allies, fields), (facts.enemies, [fields[0], *fields[2:]])):
+            block = jnp.stack([slot[units] for slot in slots], axis=1)
+            extra = self._facts_of(now, units, True)
+            if extra is not None and extra.shape[1] > 1:
+                block = jnp.concatenate([block, extra[:, 1:]], axis=1)
+            blocks.append(flat(jnp.where(alive[units][:, None], block, 0.0)[None])[0])
+        if self.settings.state_last_action:
+            blocks.append(flat(self._one_hot(last_action)[None])[0])
+        return jnp.concatenate(blocks)
+
+    def _facts_of(self, now: Bodies, units: slice, health: bool) -> Float[Array, "units F *b"] | None:
+        """Health and shield as fractions, then the type one-hot; zeros for the dead; None where there is no such feature."""
+        allied = units.start == 0
+        rows = []
+        if health:
+            rows.append(now.health[units] / like(self.facts.column("health")[units], now.health))
+            if self.battle.ally_shields if allied else self.battle.enemy_shields:
+                rows.append(now.shield[units] / like(self.facts.column("shield")[units], now.health))
+        kinds = [kind.name for kind in self.facts.kinds[units]]
+        names = [name for name, _ in self.battle.allies] if allied else self.battle.enemy_type_order
+        for name in names if self.battle.type_bits else ():
+            bit = np.array([kind == name for kind in kinds], np.float32)
+            rows.append(jnp.broadcast_to(like(bit, now.health), now.health[units].shape))
+        if not rows:
+            return None
+        return jnp.where((now.health[units] > 0)[:, None], jnp.stack(rows, axis=1), 0.0)
+
+    def _one_hot(self, last_action: Int[Array, "N *b"]) -> Float[Array, "N A *b"]:
+        """Last actions; zeros before the first."""
+        actions = np.arange(N_MOVES + self.facts.n_enemies, dtype=np.int32)[None]
+        return (last_action[:, None] == like(actions, last_action[:, None])).astype(jnp.float32)
+
+
+def flat(block: Float[Array, "N K F *b"]) -> Float[Array, "N KF *b"]:
+    """Slots one after the other."""
+    return block.reshape((block.shape[0], block.shape[1] * block.shape[2], *block.shape[3:]))
+
+
+def without_self(block: Float[Array, "N N F *b"]) -> Float[Array, "N N-1 F *b"]:
+    """Every row without its diagonal entry, by slicing: with the first entry gone, the others end the rows of one longer."""
+    n, rest = block.shape[0], block.shape[2:]
+    if n == 1:
+        return block[:, :0]
+    long = block.reshape((n * n, *rest))[1:].reshape((n - 1, n + 1, *rest))[:, :-1]
+    return long.reshape((n, n - 1, *rest))
+
+
+def worlds_first(array: Array, n_axes: int) -> Array:
+    """[..., *b] with `n_axes` own axes -> [*b, ...]."""
+    return array.transpose((*range(n_axes, array.ndim), *range(n_axes)))

@@ -1,0 +1,65 @@
+"""The options of a battle, with SMAC's defaults."""
+
+import math
+from dataclasses import dataclass
+
+from limbeck.envs.smac.units import BALANCES
+
+
+@dataclass(frozen=True)
+class SmacSettings:
+    """Everything about a battle that is not the map.
+
+    Args:
+        balance: the table of unit facts, `liberty` (what the SMAC maps use) or `ladder`.
+        sight_range: how far an agent sees. Limits observations only; orders and the opponent are unaffected.
+        shoot_range: how far away an enemy may be for the order to attack it, whatever the unit's weapon.
+        move_amount: how far away the point is that a move order names.
+        obs_all_health: whether other units' health and shield are observed.
+        obs_own_health: whether the agent's own health and shield are.
+        obs_last_action: whether the last actions of visible allies are.
+        state_last_action: whether the state ends with all agents' last actions.
+        reward_sparse: +1 for a win and -1 for a defeat instead of everything below.
+        reward_only_positive: whether own losses go unpunished.
+        reward_death_value: per enemy killed.
+        reward_negative_scale: weight of own losses where they count.
+        reward_win: on winning.
+        reward_defeat: on losing (added, so a penalty is negative).
+        reward_scale: whether rewards are divided so that the best return is about `reward_scale_rate`.
+        reward_scale_rate: see `reward_scale`.
+        ticks_per_step: physics steps per environment step, which always lasts 8 game loops: 8 is faithful, 4, 2 and 1 are coarser.
+    """
+
+    balance: str = "liberty"
+    sight_range: float = 9.0
+    shoot_range: float = 6.0
+    move_amount: float = 2.0
+    obs_all_health: bool = True
+    obs_own_health: bool = True
+    obs_last_action: bool = False
+    state_last_action: bool = True
+    reward_sparse: bool = False
+    reward_only_positive: bool = True
+    reward_death_value: float = 10.0
+    reward_negative_scale: float = 0.5
+    reward_win: float = 200.0
+    reward_defeat: float = 0.0
+    reward_scale: bool = True
+    reward_scale_rate: float = 20.0
+    ticks_per_step: int = 8
+
+    def __post_init__(self):
+        if self.balance not in BALANCES:
+            raise ValueError(f"balance is {self.balance!r}; it must be one of {', '.join(BALANCES)}")
+        for name in ("sight_range", "shoot_range", "move_amount", "reward_scale_rate"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} is {value!r}; it must be a finite number above 0")
+        for name in ("reward_death_value", "reward_negative_scale", "reward_win"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} is {value!r}; it must be a finite number, 0 or above")
+        if not math.isfinite(self.reward_defeat):
+            raise ValueError(f"reward_defeat is {self.reward_defeat!r}; it must be a finite number")
+        if self.ticks_per_step not in (1, 2, 4, 8):
+            raise ValueError(f"ticks_per_step is {self.ticks_per_step!r}; it must be 1, 2, 4 or 8")

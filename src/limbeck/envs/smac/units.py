@@ -1,0 +1,113 @@
+"""What every kind of unit is worth, as data: two balance tables, both in *normal* game seconds (16 game loops each).
+
+`LIBERTY` is the data set that the SMAC maps depend on; `LADDER` is the later multiplayer balance that most re-implementations use.
+A further kind of unit is a further row.
+"""
+
+from dataclasses import dataclass, replace
+
+LOOPS_PER_SECOND = 16
+MIN_DAMAGE = 0.5
+"""a hit that gets past the shield always takes at least this much life"""
+SHIELD_REGEN = 2.0
+"""shield points per second, once nothing has hurt the unit for `SHIELD_DELAY` seconds"""
+SHIELD_DELAY = 10.0
+WEAPON_DELAY = (-1.0, 2.0)
+"""game loops, uniform: the random part of every weapon cycle"""
+RANGE_SLOP = 1.0
+"""a swing that has begun still lands when its target gets away by less than this"""
+ZERG_REGEN = 0.2734
+
+
+@dataclass(frozen=True)
+class UnitType:
+    """The facts of one kind of unit. Distances in map cells, times in normal seconds.
+
+    Args:
+        radius: the body, from whose edge ranges are measured.
+        separation: the smaller body with which units push each other apart.
+        damage: of one hit, before the bonus; `bonus` is added against units with the attribute `bonus_against`.
+        hits: strikes per weapon cycle; a second one follows `second_hit` seconds after the first.
+        damage_point: time between the start of a swing and the hit; moving before it loses the hit.
+        cooldown_scale: game loops by which SMAC divides the weapon cooldown in its state vector.
+    """
+
+    name: str
+    health: float
+    damage: float
+    period: float
+    range: float
+    speed: float
+    radius: float
+    separation: float
+    cooldown_scale: float
+    shield: float = 0.0
+    armor: float = 0.0
+    bonus: float = 0.0
+    bonus_against: str = ""
+    hits: int = 1
+    second_hit: float = 0.0
+    damage_point: float = 0.0
+    regen: float = 0.0
+    attributes: frozenset[str] = frozenset()
+
+
+def _attributes(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+_LIBERTY = (
+    UnitType("marine", 45, 6, 0.8608, 5, 2.25, 0.375, 0.375, 15, damage_point=0.05, attributes=_attributes("light", "bio")),
+    UnitType(
+        "marauder",
+        *(125, 10, 1.5, 6, 2.25, 0.5625, 0.5, 25),
+        armor=1,
+        bonus=10,
+        bonus_against="armored",
+        attributes=_attributes("armored", "bio"),
+    ),
+    UnitType(
+        "stalker",
+        *(80, 10, 1.44, 6, 2.9531, 0.625, 0.625, 35),
+        shield=80,
+        armor=1,
+        bonus=4,
+        bonus_against="armored",
+        damage_point=0.167,
+        attributes=_attributes("armored", "mech"),
+    ),
+    UnitType(
+        "zealot",
+        *(100, 8, 1.2, 0.1, 2.25, 0.5, 0.375, 22),
+        shield=50,
+        armor=1,
+        hits=2,
+        second_hit=0.28,
+        attributes=_attributes("light", "bio"),
+    ),
+    UnitType(
+        "hydralisk",
+        *(80, 12, 0.83, 5, 2.25, 0.625, 0.5, 10),
+        damage_point=0.208,
+        regen=ZERG_REGEN,
+        attributes=_attributes("light", "bio"),
+    ),
+    UnitType(
+        "zergling",
+        *(35, 5, 0.696, 0.1, 2.9531, 0.375, 0.375, 11),
+        regen=ZERG_REGEN,
+        attributes=_attributes("light", "bio"),
+    ),
+)
+
+LIBERTY = {unit.name: unit for unit in _LIBERTY}
+LADDER = LIBERTY | {
+    "stalker": replace(LIBERTY["stalker"], damage=13, bonus=5, period=1.87),
+    "hydralisk": replace(LIBERTY["hydralisk"], health=90, period=0.825),
+}
+BALANCES = {"liberty": LIBERTY, "ladder": LADDER}
+
+
+def hit_damage(attacker: UnitType, target: UnitType) -> float:
+    """What one hit carries, before shield and armour."""
+    return attacker.damage + (attacker.bonus if attacker.bonus_against in target.attributes else 0.0)

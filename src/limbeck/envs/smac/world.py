@@ -1,0 +1,257 @@
+"""A battle as an environment: for one world, and natively for many at once."""
+
+import difflib
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from limbeck.envs.smac import engine
+from limbeck.envs.smac.bodies import Bodies, Orders, like
+from limbeck.envs.smac.facts import build
+from limbeck.envs.smac.maps import MAPS
+from limbeck.envs.smac.observe import DIRECTIONS, N_MOVES, Observer, sizes, state_slots, worlds_first
+from limbeck.envs.smac.settings import SmacSettings
+from limbeck.envs.smac.units import WEAPON_DELAY
+from limbeck.types import EnvSpec, Observation, Outcome
+
+SPAWN_JITTER = 0.25
+"""by how much each army as a whole may be moved at the start"""
+
+
+class SmacState(NamedTuple):
+    """One battle in progress, or many with trailing batch axes."""
+
+    bodies: Bodies
+    last_action: Int[Array, "N *b"]
+    """-1 before the first"""
+    attacked: Bool[Array, "U *b"]
+    """who fired in the last step"""
+    steps: Int[Array, "*b"]
+
+
+class Snapshot(NamedTuple):
+    """What a picture of one world needs. U units, the allies first."""
+
+    x: Float[Array, "U"]
+    y: Float[Array, "U"]
+    health: Float[Array, "U"]
+    shield: Float[Array, "U"]
+    max_health: Float[Array, "U"]
+    max_shield: Float[Array, "U"]
+    alive: Bool[Array, "U"]
+    target: Int[Array, "U"]
+    """which unit (0 to U - 1) was fired at in the last step, or -1"""
+    team: Int[Array, "U"]
+    """0 for allies, 1 for enemies"""
+
+
+class Smac:
+    """A StarCraft battle between learning agents and a scripted army, with SMAC's interface.
+
+    Actions that are not available are not checked: whoever lives and is told to do nothing stops, an order to attack the dead is
+    an order to stop, and one to attack somebody far away is obeyed.
+
+    Args:
+        map_name: a name in `MAPS`.
+        settings: the options.
+    """
+
+    def __init__(self, map_name: str, settings: SmacSettings):
+        self.map_name, self.settings, self.map = map_name, settings, MAPS[map_name]
+        self.facts = build(self.map, settings)
+        self._observer = Observer(self.facts, self.map, settings)
+        n_actions, obs_dim, state_dim = sizes(self.map, settings)
+        self.spec = EnvSpec(
+            name=f"smac/{map_name}",
+            n_agents=self.facts.n_allies,
+            n_actions=n_actions,
+            obs_dim=obs_dim,
+            state_dim=state_dim,
+            episode_limit=self.map.limit,
+            state_slots=state_slots(self.map),
+            has_win=True,
+            unit_scale=True,
+        )
+        enemies = self.facts.enemies
+        strength = (self.facts.column("health") + self.facts.column("shield"))[enemies].sum()
+        self.max_reward = float(strength + settings.reward_death_value * self.facts.n_enemies + settings.reward_win)
+
+    def reset(self, key: PRNGKeyArray) -> SmacState:
+        """A new episode: armies packed around their points, in one of several formations."""
+        return self.reset_words(key_words(key, 0))
+
+    def step(self, state: SmacState, action: Int[Array, "N"], key: PRNGKeyArray) -> tuple[SmacState, Outcome]:
+        """Half a second of battle."""
+        return self.step_words(state, action, key_words(key, 0))
+
+    def observe(self, state: SmacState) -> Observation:
+        """SMAC's observations, state and available actions."""
+        return self._observer.observation(state.bodies, state.last_action)
+
+    def batch(self) -> "SmacBatch":
+        """Many worlds at once, worlds innermost."""
+        return SmacBatch(self)
+
+    def reset_words(self, words: Array) -> SmacState:
+        """`reset` from raw random words [W, *b], for any batch axes."""
+        facts, batch = self.facts, words.shape[1:]
+        chance = uniform(words, 5)
+        which = (chance[0] * len(facts.formations)).astype(jnp.int32)
+        flat = jnp.asarray(facts.formations.reshape(len(facts.formations), -1))
+        pos = jnp.moveaxis(flat[which], -1, 0).reshape((2, facts.n_units, *batch))
+        shift = (chance[1:].reshape((2, 2, *batch)) * 2 - 1) * SPAWN_JITTER
+        sides = jnp.concatenate([jnp.repeat(shift[:, :1], facts.n_allies, 1), jnp.repeat(shift[:, 1:], facts.n_enemies, 1)], axis=1)
+        zeros = jnp.zeros((facts.n_units, *batch))
+        bodies = Bodies(
+            pos=engine.confine(facts, pos + sides),
+            health=zeros + like(facts.column("health"), zeros),
+            shield=zeros + like(facts.column("shield"), zeros),
+            unhurt=zeros,
+            cooldown=zeros,
+            target=jnp.full(zeros.shape, -1, jnp.int32),
+        )
+        nothing = jnp.full((facts.n_allies, *batch), -1, jnp.int32)
+        return SmacState(bodies, nothing, jnp.zeros(zeros.shape, bool), jnp.zeros(batch, jnp.int32))
+
+    def step_words(self, state: SmacState, action: Int[Array, "N *b"], words: Array) -> tuple[SmacState, Outcome]:
+        """`step` from raw random words [W, *b], for any batch axes."""
+        facts, before = self.facts, state.bodies
+        action = jnp.where(before.health[facts.allies] > 0, action.astype(jnp.int32), 0)
+        orders, start = self._orders(before, action, words)
+        tick = partial(engine.tick, facts, orders)
+        after = jax.lax.fori_loop(0, self.settings.ticks_per_step, lambda _, now: tick(now), start)
+        attacked = after.cooldown > jnp.maximum(start.cooldown, 0.0)
+        steps = state.steps + 1
+        return SmacState(after, action, attacked, steps), self._outcome(before, after, steps)
+
+    def _orders(self, before: Bodies, action: Int[Array, "N *b"], words: Array) -> tuple[Orders, Bodies]:
+        """What everybody does in this step, and the bodies with the allies' new targets."""
+        facts = self.facts
+        allies, enemies = facts.allies, facts.enemies
+        offset = jnp.zeros_like(before.pos[:, allies])
+        for move, direction in enumerate(DIRECTIONS * np.float32(self.settings.move_amount)):
+            offset = offset + jnp.where((action == 2 + move)[None], like(direction, offset), 0.0)
+        point = jnp.broadcast_to(like(np.array(facts.attack_point, np.float32), before.pos), before.pos[:, enemies].shape)
+        target = jnp.where(action >= N_MOVES, action - N_MOVES, -1)
+        walks = jnp.concatenate([(action >= 2) & (action < N_MOVES), jnp.ones(before.health[enemies].shape, bool)])
+        low, high = WEAPON_DELAY
+        orders = Orders(
+            goal=jnp.concatenate([before.pos[:, allies] + offset, point], axis=1),
+            walks=walks,
+            delay=low + (high - low) * uniform(words, facts.n_units),
+        )
+        # A swing at somebody else, or one broken off, starts anew.
+        kept = target == before.target[allies]
+        cooldown = jnp.where(kept, before.cooldown[allies], jnp.maximum(before.cooldown[allies], 0.0))
+        return orders, before._replace(
+            target=jnp.concatenate([target, before.target[enemies]]),
+            cooldown=jnp.concatenate([cooldown, before.cooldown[enemies]]),
+        )
+
+    def _outcome(self, before: Bodies, after: Bodies, steps: Int[Array, "*b"]) -> Outcome:
+        """Reward and end of the episode, by SMAC's rules."""
+        facts = self.facts
+        fallen = [(after.health[units] <= 0).astype(jnp.int32).sum(axis=0) for units in (facts.allies, facts.enemies)]
+        no_ally, no_enemy = fallen[0] == facts.n_allies, fallen[1] == facts.n_enemies
+        won, lost = no_enemy & ~no_ally, no_ally & ~no_enemy
+        terminated = no_ally | no_enemy
+        return Outcome(
+            reward=self._reward(before, after, won, lost),
+            terminated=terminated,
+            truncated=~terminated & (steps >= self.map.limit),
+            info={"won": won, "dead_allies": fallen[0], "dead_enemies": fallen[1]},
+        )
+
+    def _reward(self, before: Bodies, after: Bodies, won: Bool[Array, "*b"], lost: Bool[Array, "*b"]) -> Float[Array, "*b"]:
+        """SMAC's reward. By default it takes the size of the damage, so that enemies recovering their shields pay as well."""
+        settings, facts = self.settings, self.facts
+        if settings.reward_sparse:
+            return won.astype(jnp.float32) - lost.astype(jnp.float32)
+        killed = ((before.health > 0) & (after.health <= 0)).astype(jnp.float32) * settings.reward_death_value
+        toll = before.health + before.shield - after.health - after.shield + killed
+        reward = toll[facts.enemies].sum(axis=0)
+        if settings.reward_only_positive:
+            reward = jnp.abs(reward)
+        else:
+            reward = reward - settings.reward_negative_scale * toll[facts.allies].sum(axis=0)
+        reward = reward + jnp.where(won, settings.reward_win, 0.0) + jnp.where(lost, settings.reward_defeat, 0.0)
+        return reward * (settings.reward_scale_rate / self.max_reward) if settings.reward_scale else reward
+
+    def snapshot(self, state: SmacState) -> Snapshot:
+        """The picture of one world."""
+        facts, now = self.facts, state.bodies
+        offset = np.where(np.arange(facts.n_units) < facts.n_allies, facts.n_allies, 0).astype(np.int32)
+        return Snapshot(
+            x=now.pos[0],
+            y=now.pos[1],
+            health=now.health,
+            shield=now.shield,
+            max_health=jnp.asarray(facts.column("health")),
+            max_shield=jnp.asarray(facts.column("shield")),
+            alive=now.health > 0,
+            target=jnp.where(state.attacked & (now.target >= 0), now.target + offset, -1),
+            team=jnp.asarray((np.arange(facts.n_units) >= facts.n_allies).astype(np.int32)),
+        )
+
+
+class SmacBatch:
+    """B battles, with the worlds as the innermost axis of the state: `[U, B]`."""
+
+    def __init__(self, env: Smac):
+        self._env = env
+        self.observe = env.observe
+
+    def reset(self, key: PRNGKeyArray) -> SmacState:
+        """key [B] -> B new episodes."""
+        return self._env.reset_words(key_words(key, 1))
+
+    def step(self, state: SmacState, action: Int[Array, "B N"], key: PRNGKeyArray) -> tuple[SmacState, Outcome]:
+        """All worlds one step on."""
+        return self._env.step_words(state, action.T, key_words(key, 1))
+
+    def where(self, flag: Bool[Array, "B"], new: SmacState, old: SmacState) -> SmacState:
+        """World by world: `new` where the flag is set, else `old`."""
+
+        def pick(a: Array, b: Array) -> Array:
+            return jnp.where(flag.reshape((1,) * (a.ndim - 1) + flag.shape), a, b)
+
+        return jax.tree.map(pick, new, old)
+
+
+def make(map_name: str, settings: SmacSettings = SmacSettings()) -> Smac:  # noqa: B008  (frozen)
+    """The battle `map_name`."""
+    if map_name not in MAPS:
+        near = difflib.get_close_matches(map_name, MAPS, n=1, cutoff=0.0)
+        rest = [name for name in MAPS if name not in near]
+        raise ValueError(f"there is no map {map_name!r}; did you mean {near[0]}? The others are {', '.join(rest)}")
+    return Smac(map_name, settings)
+
+
+def key_words(key: PRNGKeyArray, batch_axes: int) -> Array:
+    """The raw words of a key or of a batch of keys, words first: [W, *b] uint32."""
+    words = jax.random.key_data(key)
+    return worlds_first(words, batch_axes)
+
+
+def uniform(words: Array, n: int) -> Float[Array, "n *b"]:
+    """`n` numbers in [0, 1) per key.
+
+    The counter-based generators of `jax.random` take longer than all the physics of a small battle. A key's words are random and
+    used once, so that hashing them with a counter is enough: the finaliser is the `lowbias32` of C. Wellons' hash prospector.
+    """
+    counter = np.arange(1, n + 1, dtype=np.uint32) * np.uint32(0x9E3779B9)
+    bits = like(counter, jnp.empty((n, *words.shape[1:])))
+    for word in words:
+        bits = scramble(bits ^ word[None]) if words.ndim > 1 else scramble(bits ^ word)
+    return (bits >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
+
+
+def scramble(bits: Array) -> Array:
+    """A bijection of uint32 in which every output bit depends on every input bit."""
+    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x7FEB352D)
+    bits = (bits ^ (bits >> 15)) * jnp.uint32(0x846CA68B)
+    return bits ^ (bits >> 16)
