@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from limbeck.envs.base import AutoReset, Environment
 from limbeck.errors import BadSetting
+from limbeck.replay import Dataset
 from limbeck.rollout import EpisodeStats, collect, start
 from limbeck.types import Algorithm, TrainState
 
@@ -70,6 +71,7 @@ class Learner:
         whole = P()
         self._spec = TrainState(whole, whole, whole, self._store.spec(AXIS), P(AXIS), whole, whole, whole)
         self._advance = jax.jit(self._sharded_advance, static_argnames="phase", donate_argnums=0)
+        self._validate = jax.jit(self._sharded_validate)
 
     def init(self, key: PRNGKeyArray) -> TrainState:
         """The state of a run that is about to begin."""
@@ -86,6 +88,18 @@ class Learner:
         return Phase(
             collect=source.collect_until is None or filling,
             learn=not filling and steps >= source.learn_after,
+        )
+
+    def validate(self, state: TrainState) -> dict[str, float]:
+        """The loss on data held out from learning, where the source holds some out."""
+        if not isinstance(self._store, Dataset):
+            return {}
+        return {"validation_" + name: float(value) for name, value in self._validate(state).items()}
+
+    def place(self, state: TrainState) -> TrainState:
+        """A loaded state, laid out over the devices."""
+        return jax.tree.map(
+            lambda spec, part: jax.device_put(part, NamedSharding(self._mesh, spec)), self._spec, state, is_leaf=_is_spec
         )
 
     @property
@@ -125,6 +139,15 @@ class Learner:
         worlds = start(self.env, self.algorithm.init_carry(self._local_worlds), key)
         fake = jax.eval_shape(lambda: self._collect(params, worlds, jax.random.key(0), jnp.int32(0))[1])
         return worlds, self._store.init(jax.eval_shape(self.algorithm.source.prepare, params, fake))
+
+    def _sharded_validate(self, state: TrainState) -> dict[str, Array]:
+        def local(state: TrainState) -> dict[str, Array]:
+            assert isinstance(self._store, Dataset)
+            sample = self._store.holdout(state.buffer, jax.random.key(0))
+            loss, metrics = self.algorithm.loss(state.params, state.target, sample, jax.random.key(0))
+            return jax.lax.pmean({"loss": loss, **metrics}, AXIS)
+
+        return jax.shard_map(local, mesh=self._mesh, in_specs=(self._spec,), out_specs=P(), check_vma=False)(state)
 
     def _sharded_advance(self, state: TrainState, iterations: Array, phase: Phase) -> tuple[TrainState, Report]:
         run = jax.shard_map(
@@ -184,6 +207,10 @@ class Learner:
         target = algorithm.after_update(params, state.target, updates)
         metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradient), **metrics}
         return state._replace(params=params, target=target, opt_state=opt_state, updates=updates), metrics
+
+
+def _is_spec(x: Any) -> bool:
+    return isinstance(x, P)
 
 
 def usable_devices(worlds: int) -> int:

@@ -1,7 +1,7 @@
 """IQL, VDN and QMIX: recurrent agents, a mixer, and double Q-learning with TD(lambda).
 
     Q_i(tau_i, u_i)                  each agent's value from what it has seen itself
-    Q_tot = mix(Q_1, ..., Q_n; s)    nothing (IQL), the sum (VDN, Sunehag et al. 2018), a monotone network (QMIX, Rashid et al. 2018)
+    Q_tot = mix(Q_1, ..., Q_n; s)   nothing (IQL), the sum (VDN, Sunehag et al. 2018), a monotone network (QMIX, Rashid et al. 2018)
     y     = TD(lambda) of the lagged Q_tot at u' = argmax_u Q_i (the learning network's argmax: double Q)
     L     = mean of (Q_tot - y)^2 / 2 over true transitions
 

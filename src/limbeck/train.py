@@ -1,0 +1,222 @@
+"""A run: stretches of learning, with logging, evaluation and checkpoints between them."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from limbeck.envs.base import Environment
+from limbeck.errors import BadSetting, Diverged
+from limbeck.learn import MAX_ITERATIONS, Learner, Report
+from limbeck.store import RunFolder
+from limbeck.types import Algorithm, TrainState
+
+Row = dict[str, Any]
+STRETCH_SECONDS = 0.7
+"""How long the program is left alone at a time: short enough for a live display and for Ctrl-C."""
+
+
+class Interrupted(Exception):  # noqa: N818 (it is no error)
+    """The user stopped the run; what it had learned is saved if it has a folder."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run leaves behind."""
+
+    algorithm: Algorithm
+    params: PyTree
+    rows: list[Row] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a run is, in iterations."""
+
+    total: int
+    borders: tuple[int, ...]
+    """iterations at which a stretch must end because what an iteration does changes there"""
+
+    @classmethod
+    def of(cls, learner: Learner, steps: int | None) -> "Plan":
+        """The plan of a run with this budget of environment steps.
+
+        Raises:
+            BadSetting: no steps, or steps for a method that counts updates.
+        """
+        source = learner.algorithm.source
+        rounds = learner.steps_per_iteration
+        if source.collect_until is None:
+            if steps is None or steps < 1:
+                raise BadSetting(f"a run needs a positive number of environment steps, not {steps}")
+            return cls(math.ceil(steps / rounds), (math.ceil(source.learn_after / rounds),))
+        fill = math.ceil(source.collect_until / rounds)
+        return cls(fill + math.ceil((source.total_updates or 0) / source.updates), (fill,))
+
+    @staticmethod
+    def position(learner: Learner, state: TrainState) -> int:
+        """Iterations behind a state."""
+        source = learner.algorithm.source
+        collected = int(state.steps) // learner.steps_per_iteration
+        return collected if source.collect_until is None else collected + int(state.updates) // source.updates
+
+
+def train(
+    env: Environment,
+    algorithm: Algorithm,
+    *,
+    steps: int | None = None,
+    seed: int = 0,
+    worlds: int = 8,
+    devices: int | None = None,
+    folder: RunFolder | None = None,
+    resume: bool = False,
+    evaluate: Callable[[PyTree], Mapping[str, Any]] | None = None,
+    evaluations: int = 20,
+    checkpoint_seconds: float = 120.0,
+    watch: Callable[[Row], None] = lambda row: None,
+) -> Trained:
+    """Trains to the end of the budget.
+
+    Args:
+        env: the world.
+        algorithm: the method, built for this world's `spec`.
+        steps: budget of environment steps over all worlds; methods that learn from a fixed data set count updates of their own.
+        seed: of everything random.
+        worlds: copies of the world in parallel.
+        devices: see `Learner`.
+        folder: where metrics, checkpoints and parameters go.
+        resume: continue from the folder's last checkpoint.
+        evaluate: params -> numbers to log, `evaluations` times, evenly spaced, and at the end.
+        evaluations: see there.
+        checkpoint_seconds: at most so long between two checkpoints.
+        watch: gets every row of metrics as it is made.
+
+    Raises:
+        BadSetting: sizes or budgets that make no sense.
+        Diverged: the loss stopped being finite.
+        Interrupted: the user stopped it.
+        CheckpointError: `resume` without a usable checkpoint, or a full disk.
+    """
+    learner = Learner(env, algorithm, worlds, devices)
+    plan = Plan.of(learner, steps)
+    if resume and folder is not None:
+        state = learner.place(folder.restore(learner.template())[0])
+    else:
+        state = learner.init(jax.random.key(seed))
+    run = _Run(learner, plan, folder, evaluate, max(1, round(plan.total / max(evaluations, 1))), watch)
+    with _stop_signals() as stopped:
+        state = run.to_the_end(state, stopped, checkpoint_seconds)
+    if folder is not None:
+        folder.save_params(state.params)
+    return Trained(algorithm, state.params, run.rows)
+
+
+class _Run:
+    """The bookkeeping of one run."""
+
+    def __init__(self, learner: Learner, plan: Plan, folder: RunFolder | None, evaluate: Any, evaluate_every: int, watch: Any):
+        self.learner, self.plan, self.folder, self.watch = learner, plan, folder, watch
+        self.evaluate, self.evaluate_every = evaluate, evaluate_every
+        self.rows: list[Row] = folder.metrics() if folder is not None else []
+        self.saved = -1
+
+    def to_the_end(self, state: TrainState, stopped: threading.Event, checkpoint_seconds: float) -> TrainState:
+        at = Plan.position(self.learner, state)
+        begun = last_saved = time.monotonic()
+        before = self.rows[-1]["seconds"] if self.rows else 0.0
+        per_iteration = math.inf
+        while at < self.plan.total:
+            n = self._stretch(at, per_iteration)
+            phase = self.learner.phase(int(state.steps))
+            first_update = int(state.updates)
+            clock = time.monotonic()
+            state, report = self.learner.advance(state, n, phase)
+            took = time.monotonic() - clock
+            per_iteration = took / n if math.isfinite(per_iteration) else math.nextafter(math.inf, 0)  # the first one compiles
+            self._check(report, first_update)
+            at += n
+            due = self.evaluate is not None and (at % self.evaluate_every == 0 or at == self.plan.total)
+            row = self._row(state, report, took, n * phase.collect) | (dict(self.evaluate(state.params)) if due else {})
+            row["seconds"] = round(before + time.monotonic() - begun, 3)
+            self._log(row)
+            over = at >= self.plan.total
+            if over or stopped.is_set() or time.monotonic() - last_saved > checkpoint_seconds:
+                self._save(state)
+                last_saved = time.monotonic()
+            if stopped.is_set() and not over:
+                raise Interrupted
+        return state
+
+    def _stretch(self, at: int, per_iteration: float) -> int:
+        """Iterations until something has to happen between them."""
+        ends = [border for border in (*self.plan.borders, self.plan.total) if border > at]
+        if self.evaluate is not None:
+            ends.append((at // self.evaluate_every + 1) * self.evaluate_every)
+        pace = max(1, int(STRETCH_SECONDS / per_iteration)) if per_iteration > 0 else MAX_ITERATIONS
+        return min(*ends, at + pace, at + MAX_ITERATIONS) - at
+
+    def _row(self, state: TrainState, report: Report, took: float, collecting: int) -> Row:
+        episodes = float(report.episodes.episodes.sum())
+        row: Row = {"steps": int(state.steps), "updates": int(state.updates), "episodes": int(episodes)}
+        row["progress"] = round(Plan.position(self.learner, state) / self.plan.total, 4)
+        if collecting:
+            row["steps_per_s"] = round(collecting * self.learner.steps_per_iteration / took, 1)
+        if episodes:
+            row["train_return"] = float(report.episodes.return_sum.sum()) / episodes
+            row["train_win_rate"] = float(report.episodes.won_sum.sum()) / episodes
+        row |= {name: float(np.mean(values)) for name, values in report.metrics.items()}
+        return row | (self.learner.validate(state) if not collecting else {})
+
+    def _check(self, report: Report, first_update: int) -> None:
+        finite = np.isfinite(report.metrics.get("loss", np.zeros(1))) & np.isfinite(
+            report.metrics.get("gradient_norm", np.zeros(1))
+        )
+        if finite.all():
+            return
+        update = first_update + (int(np.argmin(finite)) + 1) * self.learner.algorithm.source.updates
+        good = self.folder.checkpoints()[-1:] if self.folder is not None else []
+        keep = f"the last good checkpoint is {good[0]}" if good else "there is no checkpoint yet"
+        raise Diverged(f"the loss is not a finite number at update {update}; {keep}; try a smaller --settings.lr in a new run")
+
+    def _log(self, row: Row) -> None:
+        self.rows.append(row)
+        if self.folder is not None:
+            self.folder.log(row)
+        self.watch(row)
+
+    def _save(self, state: TrainState) -> None:
+        if self.folder is not None:
+            filled = {"buffer/data": int(state.buffer.size)} if hasattr(state.buffer, "size") else {}
+            self.folder.save_checkpoint(state, int(state.steps), int(state.updates), filled)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Ctrl-C and a polite kill set the event instead of tearing a stretch apart. A second Ctrl-C does what it always does."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, frame: Any) -> None:
+        stopped.set()
+        for s, handler in old.items():
+            signal.signal(s, handler)
+
+    for s in old:
+        signal.signal(s, stop)
+    try:
+        yield stopped
+    finally:
+        for s, handler in old.items():
+            signal.signal(s, handler)
