@@ -1,0 +1,263 @@
+"""How good policies are: whole greedy episodes, the same ones for every policy, in a table with intervals."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import rich.table
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from limbeck import stats
+from limbeck.cost import cost
+from limbeck.envs.base import Batch, Environment, batch
+from limbeck.errors import BadSetting, unknown
+from limbeck.learn import usable_devices
+from limbeck.types import Decision, EnvSpec, Observation, Policy
+
+_AXIS = "device"
+
+
+class Episodes(NamedTuple):
+    """One value per episode, [E]. Episode i begins alike for every policy that was given the same key."""
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    won: np.ndarray
+
+
+@dataclass(frozen=True)
+class Table:
+    """What `evaluate` found: one row per policy, ready for JSON, and every episode behind it."""
+
+    rows: list[dict[str, Any]]
+    episodes: dict[str, Episodes]
+
+    def to_json(self) -> str:
+        """`{"rows": [...]}`; what could not be estimated is null."""
+        return json.dumps({"rows": self.rows}, indent=2, allow_nan=False)
+
+    def rich(self, title: str | None = None) -> rich.table.Table:
+        """The same for a console. A column that no row fills is left out."""
+        table = rich.table.Table(title=title)
+        columns = {head: show for head, (name, show) in _COLUMNS.items() if any(row.get(name) is not None for row in self.rows)}
+        for head in columns:
+            table.add_column(head, justify="left" if head == "policy" else "right")
+        for row in self.rows:
+            table.add_row(*(show(row) for show in columns.values()))
+        return table
+
+
+def evaluate(
+    env: Environment,
+    policies: Mapping[str, tuple[Policy, PyTree]],
+    episodes: int = 512,
+    key: PRNGKeyArray | None = None,
+    worlds: int = 64,
+    explore: float = 0.0,
+    teacher: str | None = None,
+    random_return: float = 0.0,
+) -> Table:
+    """Every policy's greedy episodes, summed up.
+
+    Args:
+        env: the world.
+        policies: by name, the policy and its parameters. A name such as `runs/a:student` is a run and its policy.
+        episodes: how many for each policy, exactly.
+        key: of all chance in the worlds, the same for every policy; None is key 0.
+        worlds: copies in parallel. Each contributes its first episodes, so that short ones do not count more often than long ones.
+        explore: handed to the policies; 0 is greedy.
+        teacher: the name of the policy that `retention` is relative to: in win rate where the world has one, else in return.
+        random_return: what counts as no return at all in the retention of returns.
+
+    Raises:
+        UnknownName: `teacher` is none of the policies.
+        BadSetting: not at least one episode and one world.
+    """
+    if teacher is not None and teacher not in policies:
+        raise unknown("teacher", teacher, policies)
+    played = {name: evaluator(env, policy, episodes, worlds)(params, start, explore) for name, (policy, params) in policies.items()}
+    rows = []
+    for name, (policy, params) in policies.items():
+        run, _, policy_name = name.rpartition(":")
+        row = {"name": run or name, "policy": policy_name, **summary(played[name], env.spec)}
+        if teacher is not None:
+            row |= retention(played[name], played[teacher], env.spec, random_return)
+        spent = cost(policy, params, env.spec)
+        row |= {"parameters": spent.parameters, "bytes": spent.bytes, "flops": spent.flops, "flops_compiled": spent.flops_compiled}
+        rows.append(row)
+    return Table(rows, played)
+
+
+def summary(played: Episodes, spec: EnvSpec) -> dict[str, Any]:
+    """The means of some episodes, with their intervals. A world without victories has no win rate: null."""
+    mean = stats.mean_ci(played.returns)
+    won = stats.wilson(int(played.won.sum()), len(played.won)) if spec.has_win else None
+    return {
+        "episodes": len(played.returns),
+        "win_rate": won and won.value,
+        "win_rate_ci": won and _interval(won),
+        "return": mean.value,
+        "return_ci": _interval(mean),
+        "length": float(played.lengths.mean()),
+    }
+
+
+def retention(played: Episodes, teacher: Episodes, spec: EnvSpec, random_return: float = 0.0) -> dict[str, Any]:
+    """The share of the teacher's success that is left; null where the teacher has none."""
+    if spec.has_win:
+        kept = stats.ratio_ci(played.won, teacher.won)
+    else:
+        kept = stats.ratio_ci(played.returns, teacher.returns, random_return)
+    return {"retention": _number(kept.value), "retention_ci": None if math.isnan(kept.value) else _interval(kept)}
+
+
+def evaluator(
+    env: Environment, policy: Policy, episodes: int = 512, worlds: int = 64
+) -> Callable[[PyTree, PRNGKeyArray, float], Episodes]:
+    """`(params, key, explore) -> Episodes`, compiled once: for a learner that asks again and again.
+
+    Raises:
+        BadSetting: not at least one episode and one world.
+    """
+    if episodes < 1 or worlds < 1:
+        raise BadSetting(f"evaluation needs at least 1 episode in 1 world, not {episodes} in {worlds}")
+    worlds = min(worlds, episodes)
+    quota = np.full(worlds, episodes // worlds) + (np.arange(worlds) < episodes % worlds)
+    mesh = Mesh(np.array(jax.devices()[: usable_devices(worlds)]), (_AXIS,))
+    split, whole = P(_AXIS), P()
+    in_specs = (whole, whole, whole, split, split)
+    play = partial(_play, batch(env), env.spec, policy, int(quota.max()))
+    play = jax.jit(jax.shard_map(play, mesh=mesh, in_specs=in_specs, out_specs=split, check_vma=False))
+    counted = np.arange(quota.max()) < quota[:, None]
+
+    def run(params: PyTree, key: PRNGKeyArray, explore: float = 0.0) -> Episodes:
+        key_act, key_worlds = jax.random.split(key)
+        # Parameters may come from a learner that spreads them over other devices than these.
+        params = jax.device_put(params, NamedSharding(mesh, whole))
+        log = play(params, key_act, jnp.float32(explore), jax.random.split(key_worlds, worlds), jnp.asarray(quota))
+        return Episodes(*(np.asarray(each)[counted] for each in log))
+
+    return run
+
+
+_Log = tuple[Array, Array, Array]
+
+
+class _Progress(NamedTuple):
+    """B worlds at a decision, and what is known of their episodes so far, [B] and [B, Q]."""
+
+    state: Any
+    carry: PyTree
+    last_action: Array
+    is_first: Array
+    iteration: Array
+    episode: Array
+    length: Array
+    total: Array
+    log: _Log
+
+
+def _play(
+    worlds: Batch, spec: EnvSpec, policy: Policy, q: int, params: PyTree, key_act: Array, explore: Array, key: Array, quota: Array
+) -> _Log:
+    """Every world's first `quota` [B] episodes, q at most; key [B] -> [B, q]."""
+    n = quota.shape[0]
+    key_act = jax.random.fold_in(key_act, jax.lax.axis_index(_AXIS))
+
+    def chance(episode: Array, use: Array) -> Array:
+        """Depends on world, episode and moment alone, so that all policies begin, and fare, alike."""
+        return jax.vmap(lambda k, e, u: jax.random.fold_in(jax.random.fold_in(k, e), u))(key, episode, use)
+
+    def step(at: _Progress) -> _Progress:
+        decision = _see(policy, worlds.observe(at.state), at.last_action, at.is_first)
+        action, carry = policy.act(params, at.carry, decision, jax.random.fold_in(key_act, at.iteration), explore)
+        length = at.length + 1
+        state, outcome = worlds.step(at.state, action, chance(at.episode, length))
+        ended = outcome.terminated | outcome.truncated
+        total = at.total + outcome.reward
+        place = jnp.arange(n), jnp.where(ended & (at.episode < quota), at.episode, q)  # q is out of bounds: dropped
+        returns, lengths, won = at.log
+        log = (
+            returns.at[place].set(total, mode="drop"),
+            lengths.at[place].set(length, mode="drop"),
+            won.at[place].set(outcome.info["won"], mode="drop"),
+        )
+        episode = at.episode + ended
+        fresh = worlds.reset(chance(episode, jnp.zeros_like(episode)))
+        return _Progress(
+            state=worlds.where(ended, fresh, state),
+            carry=carry,
+            last_action=jnp.where(ended[:, None], -1, action),
+            is_first=ended,
+            iteration=at.iteration + 1,
+            episode=episode,
+            length=jnp.where(ended, 0, length),
+            total=jnp.where(ended, 0.0, total),
+            log=log,
+        )
+
+    zero = jnp.zeros(n, jnp.int32)
+    first = _Progress(
+        state=worlds.reset(chance(zero, zero)),
+        carry=policy.init_carry(n),
+        last_action=jnp.full((n, spec.n_agents), -1, jnp.int32),
+        is_first=jnp.ones(n, bool),
+        iteration=jnp.int32(0),
+        episode=zero,
+        length=zero,
+        total=jnp.zeros(n),
+        log=(jnp.zeros((n, q)), jnp.zeros((n, q), jnp.int32), jnp.zeros((n, q), bool)),
+    )
+    return jax.lax.while_loop(lambda at: (at.episode < quota).any(), step, first).log
+
+
+def _see(policy: Policy, seen: Observation, last_action: Array, is_first: Array) -> Decision:
+    """Only what the policy's view names: the rest is not there, so nothing can leak."""
+    decision = Decision(**seen._asdict(), last_action=last_action, is_first=is_first)
+    return Decision(**{name: value if name in policy.view else None for name, value in decision._asdict().items()})  # type: ignore[arg-type]
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _interval(estimate: stats.Estimate) -> list[float | None]:
+    return [_number(estimate.low), _number(estimate.high)]
+
+
+def _with_interval(name: str, scale: float, digits: int) -> Callable[[dict[str, Any]], str]:
+    def show(row: dict[str, Any]) -> str:
+        if row.get(name) is None:
+            return "-"
+        low, high = (f"{scale * x:.{digits}f}" if x is not None else "?" for x in row.get(f"{name}_ci") or (None, None))
+        return f"{scale * row[name]:.{digits}f} [{low}, {high}]"
+
+    return show
+
+
+def _count(name: str) -> Callable[[dict[str, Any]], str]:
+    return lambda row: "-" if row.get(name) is None else f"{row[name]:,.0f}"
+
+
+def _label(row: dict[str, Any]) -> str:
+    return " ".join(dict.fromkeys(part for part in (row["name"], row["policy"]) if part))
+
+
+_COLUMNS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "policy": ("name", _label),
+    "win rate %": ("win_rate", _with_interval("win_rate", 100, 1)),
+    "return": ("return", _with_interval("return", 1, 2)),
+    "retention %": ("retention", _with_interval("retention", 100, 0)),
+    "length": ("length", lambda row: f"{row['length']:.1f}"),
+    "parameters": ("parameters", _count("parameters")),
+    "FLOPs / decision": ("flops", _count("flops")),
+    "steps/s": ("steps_per_s", _count("steps_per_s")),
+}

@@ -1,0 +1,176 @@
+"""Evaluation counts each episode once, shows a policy what it may see, and nothing more."""
+
+import json
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import rich.console
+
+from limbeck.envs import probe
+from limbeck.errors import BadSetting, UnknownName
+from limbeck.evaluate import Episodes, evaluate, evaluator, retention
+from limbeck.types import LOCAL, PRIVILEGED, EnvSpec, Observation, Outcome, Policy
+
+
+def policy(choose, view=LOCAL, init_carry=lambda n: ()):
+    """`choose(decision, carry, key) -> action, carry`, without parameters of weight."""
+
+    def act(params, carry, decision, key, explore):
+        return choose(decision, carry, key)
+
+    return Policy(act, view, lambda params: params, init_carry)
+
+
+def at_random(decision, carry, key):
+    return jax.random.categorical(key, jnp.where(decision.avail_actions, 0.0, -jnp.inf)), carry
+
+
+def read_the_state(decision, carry, key):
+    env = probe.Lever()
+    secrets = decision.state.reshape(-1, env.n_agents, env.levers).argmax(-1)
+    slot = decision.obs[..., : env.n_agents].argmax(-1)
+    return jnp.take_along_axis(secrets, slot, axis=1), carry
+
+
+def remember(decision, carry, key):
+    """Plays the switch; the carry is what the first observation showed."""
+    carry = jnp.where(decision.is_first[:, None], decision.obs[..., 2], carry)
+    return jnp.where(decision.obs[..., 3] == 1, 1 + carry.astype(int), 0), carry
+
+
+class CoinState(NamedTuple):
+    limit: jax.Array
+    step: jax.Array
+
+
+class Coin:
+    """An episode lasts 1 step or 20, by chance; its return is its length; the short ones are won."""
+
+    spec = EnvSpec("mine/coin", 1, 2, obs_dim=1, state_dim=1, episode_limit=20, has_win=True)
+
+    def reset(self, key):
+        return CoinState(jnp.where(jax.random.bernoulli(key), 1, 20), jnp.int32(0))
+
+    def step(self, state, action, key):
+        step = state.step + 1
+        ended = step == state.limit
+        outcome = Outcome(
+            jnp.float32(1), ended & (state.limit == 1), ended & (state.limit > 1), {"won": ended & (state.limit == 1)}
+        )
+        return state._replace(step=step), outcome
+
+    def observe(self, state):
+        shown = state.limit[None].astype(jnp.float32)
+        return Observation(shown[None], shown, jnp.ones((1, 2), bool), jnp.ones(1, bool))
+
+
+@pytest.mark.parametrize(("episodes", "worlds"), [(10, 4), (7, 16), (64, 64), (65, 8), (3, 1)])
+def test_exactly_so_many_episodes(episodes, worlds, key):
+    played = evaluator(probe.Timeout(), policy(at_random), episodes, worlds)((), key)
+    assert [each.shape for each in played] == [(episodes,)] * 3
+    assert (played.returns == 5).all() and (played.lengths == 5).all() and not played.won.any()
+
+
+def test_short_episodes_do_not_count_more_than_long_ones(key):
+    played = evaluator(Coin(), policy(at_random), 2048, 256)((), key)
+    assert (played.won == (played.lengths == 1)).all() and (played.returns == played.lengths).all()
+    assert abs(played.won.mean() - 0.5) < 4 * 0.5 / np.sqrt(2048)
+
+
+def test_every_policy_meets_the_same_episodes(key):
+    def other(decision, carry, key):
+        return jnp.ones_like(decision.last_action), carry
+
+    lengths = [evaluator(Coin(), policy(each), 60, 7)((), key).lengths for each in (at_random, other)]
+    assert (lengths[0] == lengths[1]).all() and len(set(lengths[0])) == 2
+
+
+def test_episodes_do_not_depend_on_how_worlds_lie_on_devices(key, monkeypatch):
+    found = []
+    for devices in (1, 2):
+        monkeypatch.setattr("limbeck.evaluate.usable_devices", lambda worlds, n=devices: n)
+        found.append(evaluator(Coin(), policy(at_random), 48, 8)((), key).lengths)
+    assert (found[0] == found[1]).all() and len(set(found[0])) == 2
+
+
+def test_memory_is_reset_and_kept_where_it_should_be(key):
+    player = policy(remember, init_carry=lambda n: jnp.full((n, 2), jnp.nan))
+    played = evaluator(probe.Switch(), player, 40, 8)((), key)
+    assert (played.returns == 1).all() and played.won.all() and (played.lengths == 4).all()
+
+
+def test_first_decision_has_no_last_action(key):
+    def look(decision, carry, key):
+        legal = (decision.last_action == -1).all(-1) == decision.is_first
+        return jnp.where(legal[:, None], 1, 0) * jnp.ones((1, 2), jnp.int32) + jnp.array([[0, 1]]), carry
+
+    assert evaluator(probe.Matrix(), policy(look), 12, 4)((), key).won.all()
+
+
+def test_a_policy_sees_its_view_only(key):
+    seen = []
+
+    def look(decision, carry, key):
+        seen.append({name for name, value in decision._asdict().items() if value is not None})
+        return at_random(decision, carry, key)
+
+    for view in (LOCAL, PRIVILEGED):
+        evaluator(probe.Lever(), policy(look, view), 2, 2)((), key)
+    assert seen[0] == set(LOCAL) and seen[-1] == set(PRIVILEGED)
+
+
+def test_reading_the_state_without_the_right_to_fails(key):
+    with pytest.raises(AttributeError):
+        evaluator(probe.Lever(), policy(read_the_state, LOCAL), 2, 2)((), key)
+
+
+def test_explore_and_params_reach_the_policy(key):
+    def act(params, carry, decision, key, explore):
+        return jnp.where(explore > 0.5, params["a"], 0) * jnp.ones((decision.obs.shape[0], 2), jnp.int32), carry
+
+    run = evaluator(probe.Matrix(), Policy(act, LOCAL, lambda p: p, lambda n: ()), 4, 4)
+    payoff = np.float32(probe.Matrix().payoff())
+    assert (run({"a": jnp.int32(1)}, key, 1.0).returns == payoff[1, 1]).all()
+    assert (run({"a": jnp.int32(1)}, key).returns == payoff[0, 0]).all()
+
+
+def test_table(key):
+    policies = {"local": (policy(at_random), jnp.ones((2, 3))), "run:teacher": (policy(read_the_state, PRIVILEGED), jnp.ones(5))}
+    table = evaluate(probe.Lever(), policies, episodes=64, key=key, worlds=16, teacher="run:teacher")
+    student, teacher = json.loads(table.to_json())["rows"]
+    assert (teacher["name"], teacher["policy"], student["name"], student["policy"]) == ("run", "teacher", "local", "local")
+    assert teacher["win_rate"] == 1 and teacher["win_rate_ci"][0] > 0.9 and teacher["retention"] == 1
+    assert teacher["return"] == pytest.approx(4) and teacher["episodes"] == 64 and teacher["length"] == 4
+    assert student["return_ci"][0] < student["return"] < student["return_ci"][1] < 2.5
+    assert student["retention"] == student["win_rate"] < 0.2
+    assert (student["parameters"], teacher["parameters"], student["flops"]) == (6, 5, 0)
+    assert table.episodes["local"].returns.shape == (64,)
+    console = rich.console.Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    with console.file:
+        console.print(table.rich("Lever"))
+    text = console.export_text()
+    assert "run teacher" in text and "100.0 [" in text and "retention" in text and "steps/s" not in text
+
+
+def test_a_world_without_victories_is_judged_by_return(key):
+    table = evaluate(probe.Timeout(), {"a": (policy(at_random), ())}, episodes=8, key=key, teacher="a")
+    row = table.rows[0]
+    assert row["win_rate"] is None and row["win_rate_ci"] is None and row["retention"] == 1
+    assert json.loads(table.to_json())["rows"][0]["return"] == 5
+
+
+def test_retention_of_nothing_is_null():
+    spec = Coin.spec
+    never = Episodes(np.zeros(4), np.ones(4), np.zeros(4, bool))
+    assert retention(never, never, spec) == {"retention": None, "retention_ci": None}
+
+
+def test_bad_input():
+    with pytest.raises(UnknownName, match="unknown teacher 'b'"):
+        evaluate(probe.Timeout(), {"a": (policy(at_random), ())}, teacher="b")
+    for sizes in ((0, 1), (1, 0), (-3, 2)):
+        with pytest.raises(BadSetting, match="at least 1 episode"):
+            evaluator(probe.Timeout(), policy(at_random), *sizes)
