@@ -83,6 +83,7 @@ def evaluate(
     """
     if teacher is not None and teacher not in policies:
         raise unknown("teacher", teacher, policies)
+    start = jax.random.key(0) if key is None else key
     played = {name: evaluator(env, policy, episodes, worlds)(params, start, explore) for name, (policy, params) in policies.items()}
     rows = []
     for name, (policy, params) in policies.items():

@@ -94,9 +94,6 @@ def _probe() -> dict[str, World]:
 
 def _smac() -> dict[str, World]:
     from limbeck.envs import smac
-
-    if not hasattr(smac, "MAPS"):  # TODO: goes with the battles' arrival
-        return {}
     from limbeck.envs.smac.settings import SmacSettings
 
     def build(map_name: str, **settings: Any) -> Environment:
