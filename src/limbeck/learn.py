@@ -178,15 +178,20 @@ class Learner:
         stats = EpisodeStats(*jnp.zeros(3))
         if phase.collect:
             worlds, segment, stats = self._collect(state.params, state.worlds, key_collect, state.steps)
+            buffer = self._store.add(state.buffer, source.prepare(state.params, segment))
             state = state._replace(
                 worlds=worlds,
-                buffer=self._store.add(state.buffer, source.prepare(state.params, segment)),
+                buffer=buffer,
                 target=self.algorithm.after_collect(state.params, state.target, segment),
                 steps=state.steps + self.steps_per_iteration,
             )
         metrics = {}
         if phase.learn:
-            state, metrics = jax.lax.scan(self._update, state, jax.random.split(key_learn, source.updates))
+            # The buffer stays out of the loop's carry, where it would be copied.
+            learned, metrics = jax.lax.scan(
+                partial(self._update, state.buffer), _Learned.of(state), jax.random.split(key_learn, source.updates)
+            )
+            state = state._replace(**learned._asdict())
             metrics = jax.tree.map(lambda x: x.mean(0), metrics)
         return state, Report(jax.lax.psum(stats, AXIS), jax.lax.pmean(metrics, AXIS))
 
@@ -194,19 +199,31 @@ class Learner:
         algorithm = self.algorithm
         return collect(self.env, algorithm.act, params, worlds, key, algorithm.explore(steps), algorithm.source.collect)
 
-    def _update(self, state: TrainState, key: PRNGKeyArray) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+    def _update(self, buffer: PyTree, at: "_Learned", key: PRNGKeyArray) -> tuple["_Learned", dict[str, Float[Array, ""]]]:
         algorithm = self.algorithm
         key_sample, key_loss = jax.random.split(key)
-        sample = self._store.sample(state.buffer, key_sample)
+        sample = self._store.sample(buffer, key_sample)
         differentiate = jax.value_and_grad(algorithm.loss, has_aux=True)
-        (loss, metrics), gradient = differentiate(state.params, state.target, sample, key_loss)
+        (loss, metrics), gradient = differentiate(at.params, at.target, sample, key_loss)
         gradient = jax.lax.pmean(gradient, AXIS)
-        step, opt_state = algorithm.optimiser.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, step)
-        updates = state.updates + 1
-        target = algorithm.after_update(params, state.target, updates)
-        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradient), **metrics}
-        return state._replace(params=params, target=target, opt_state=opt_state, updates=updates), metrics
+        step, opt_state = algorithm.optimiser.update(gradient, at.opt_state, at.params)
+        params = optax.apply_updates(at.params, step)
+        updates = at.updates + 1
+        target = algorithm.after_update(params, at.target, updates)
+        return _Learned(params, target, opt_state, updates), {"loss": loss, "gradient_norm": optax.global_norm(gradient), **metrics}
+
+
+class _Learned(NamedTuple):
+    """What an update changes."""
+
+    params: PyTree
+    target: PyTree
+    opt_state: PyTree
+    updates: Array
+
+    @classmethod
+    def of(cls, state: TrainState) -> "_Learned":
+        return cls(state.params, state.target, state.opt_state, state.updates)
 
 
 def _is_spec(x: Any) -> bool:

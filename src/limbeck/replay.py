@@ -37,7 +37,7 @@ def _write(ring: Ring, rows: PyTree) -> Ring:
     return Ring(data, (ring.next + 1) % slots, jnp.minimum(ring.size + 1, slots))
 
 
-def _read(ring: Ring, row: Int[Array, "n"]) -> PyTree:
+def _read(ring: Ring, row: Int[Array, "*n"]) -> PyTree:
     """Rows by their number, counted through the slots."""
     width = jax.tree.leaves(ring.data)[0].shape[1]
     slot, within = row // width, row % width
@@ -84,7 +84,9 @@ class Replay:
 
     def sample(self, buffer: Ring, key: PRNGKeyArray) -> Segment:
         """`batch` segments as one, [T, batch, ...]."""
-        return self._unrows(_read(buffer, jax.random.randint(key, (self.batch,), 0, _n_rows(buffer))))
+        index = jax.random.randint(key, (self.batch,), 0, _n_rows(buffer))
+        # One by one: XLA would fuse a gather with the write before it, and then copy the whole buffer at every update.
+        return self._unrows(jax.lax.map(lambda i: _read(buffer, i), index))
 
     def _rows(self, segment: Segment) -> Segment:
         """[T, B, ...] -> [B, T, ...], narrow."""
