@@ -1,0 +1,87 @@
+"""Learning curves."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, PercentFormatter
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
+"""Okabe and Ito's, told apart by colour-blind readers too."""
+LABELS = {
+    "win_rate": "win rate",
+    "return": "return",
+    "steps": "environment steps",
+    "updates": "updates",
+    "steps_per_s": "steps / s",
+}
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def learning_curves(
+    curves: Mapping[str, Sequence[Rows]],
+    path: Path,
+    metric: str = "win_rate",
+    x: str = "steps",
+    levels: Mapping[str, float] | None = None,
+    title: str = "",
+) -> Path:
+    """A PNG of a metric over the steps.
+
+    Args:
+        curves: by label, the metrics of one run per seed; several are drawn as their mean within their range. Rows without the
+            metric are passed over.
+        path: where to write it.
+        metric: a column of the metrics.
+        x: the column that it is drawn over.
+        levels: by label, what is drawn as a level line: the distilled student, say, which has no environment steps of its own.
+        title: above the picture.
+
+    Returns:
+        `path`.
+    """
+    figure = Figure(figsize=(6.4, 4.0), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)  # a canvas of its own: nothing global is touched
+    axes = figure.add_subplot()
+    for i, (label, seeds) in enumerate(curves.items()):
+        _draw(axes, label, [_points(rows, x, metric) for rows in seeds], COLOURS[i % len(COLOURS)])
+    for i, (label, level) in enumerate((levels or {}).items(), start=len(curves)):
+        axes.axhline(level, color=COLOURS[i % len(COLOURS)], linestyle="--", linewidth=1.6, label=label)
+    axes.set(xlabel=LABELS.get(x, x), ylabel=LABELS.get(metric, metric), title=title)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    if metric == "win_rate":
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_ylim(-0.03, 1.03)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, fontsize="small")
+    figure.savefig(path)
+    return path
+
+
+def _points(rows: Rows, x: str, metric: str) -> np.ndarray:
+    """[n, 2], in the order of x."""
+    points = [(row[x], row[metric]) for row in rows if row.get(x) is not None and row.get(metric) is not None]
+    return np.array(sorted(points), float).reshape(-1, 2)
+
+
+def _draw(axes: Axes, label: str, seeds: Sequence[np.ndarray], colour: str) -> None:
+    seeds = [points for points in seeds if len(points)]
+    if not seeds:
+        return
+    if len(seeds) == 1:
+        axes.plot(*seeds[0].T, color=colour, linewidth=1.8, label=label, marker="o" if len(seeds[0]) == 1 else None)
+        return
+    # Only as far as all seeds went: beyond it the mean would be of fewer and fewer.
+    start, stop = max(points[0, 0] for points in seeds), min(points[-1, 0] for points in seeds)
+    grid = np.unique(np.concatenate([points[:, 0] for points in seeds]))
+    grid = grid[(grid >= start) & (grid <= stop)]
+    values = np.array([np.interp(grid, *points.T) for points in seeds])
+    axes.plot(grid, values.mean(0), color=colour, linewidth=1.8, label=f"{label} ({len(seeds)} seeds)")
+    axes.fill_between(grid, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
