@@ -99,7 +99,7 @@ class Smac:
     def reset_words(self, words: Array) -> SmacState:
         """`reset` from raw random words [W, *b], for any batch axes."""
         facts, batch = self.facts, words.shape[1:]
-        chance = uniform(words, 5)
+        chance = uniform(words, 5, first=1)
         which = (chance[0] * len(facts.formations)).astype(jnp.int32)
         flat = jnp.asarray(facts.formations.reshape(len(facts.formations), -1))
         pos = jnp.moveaxis(flat[which], -1, 0).reshape((2, facts.n_units, *batch))
@@ -142,7 +142,7 @@ class Smac:
         orders = Orders(
             goal=jnp.concatenate([before.pos[:, allies] + offset, point], axis=1),
             walks=walks,
-            delay=low + (high - low) * uniform(words, facts.n_units),
+            delay=low + (high - low) * uniform(words, facts.n_units, first=101),
         )
         # A swing at somebody else, or one broken off, starts anew.
         kept = target == before.target[allies]
@@ -237,16 +237,16 @@ def key_words(key: PRNGKeyArray, batch_axes: int) -> Array:
     return worlds_first(words, batch_axes)
 
 
-def uniform(words: Array, n: int) -> Float[Array, "n *b"]:
-    """`n` numbers in [0, 1) per key.
+def uniform(words: Array, n: int, first: int) -> Float[Array, "n *b"]:
+    """`n` numbers in [0, 1) per key; calls whose ranges `first ... first + n` do not meet are independent.
 
     The counter-based generators of `jax.random` take longer than all the physics of a small battle. A key's words are random and
     used once, so that hashing them with a counter is enough: the finaliser is the `lowbias32` of C. Wellons' hash prospector.
     """
-    counter = np.arange(1, n + 1, dtype=np.uint32) * np.uint32(0x9E3779B9)
+    counter = np.arange(first, first + n, dtype=np.uint32) * np.uint32(0x9E3779B9)
     bits = like(counter, jnp.empty((n, *words.shape[1:])))
     for word in words:
-        bits = scramble(bits ^ word[None]) if words.ndim > 1 else scramble(bits ^ word)
+        bits = scramble(bits ^ word[None])
     return (bits >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
 
 
