@@ -1,0 +1,347 @@
+"""The command line: `limbeck demo | list | train | distil | evaluate | bench`. Each verb is a function that a program can call too."""
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from limbeck.errors import BadSetting, LimbeckError, unknown
+
+USAGE = """usage: limbeck VERB ...
+
+  demo                     train a baseline, a teacher and its student on a battle, and compare them (minutes)
+  list                     worlds, methods and mixers
+  train METHOD --env ENV   train a method; --resume RUN continues one, --config FILE repeats one
+  distil RUN               distil the teacher in RUN into a student
+  evaluate RUN [RUN ...]   play greedy episodes and compare
+  bench                    measure speed on this machine
+
+`limbeck VERB --help` explains each. Worlds, methods and settings are listed by `limbeck list`."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point. Exit codes: 0 well; 2 the user can mend it, one line says how; 130 stopped by the user."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _prepare_devices()
+        _dispatch(words)
+    except LimbeckError as error:
+        print(f"limbeck: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("limbeck: stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def _dispatch(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE)
+        return
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"limbeck {version('limbeck')}")
+        return
+    verb, rest = words[0], words[1:]
+    if verb not in VERBS:
+        raise unknown("verb", verb, VERBS)
+    VERBS[verb](rest)
+
+
+def _prepare_devices() -> None:
+    """One device per core, and compiled programs kept between starts. Both only if nothing has been decided yet."""
+    if not os.environ.get("JAX_NUM_CPU_DEVICES") and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        jax.config.update("jax_num_cpu_devices", cores)
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "limbeck"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+# -- options ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """What every run can be told."""
+
+    env: str
+    """the world, such as smac/3s_vs_5z"""
+    out: str | None = None
+    """run folder; default runs/METHOD-WORLD-SEED"""
+    steps: int = 1_000_000
+    """environment steps over all worlds"""
+    seed: int = 0
+    """of everything random"""
+    worlds: int = 8
+    """copies of the world in parallel"""
+    devices: int | None = None
+    """devices to split them over; default: as many as divide them"""
+    evaluations: int = 20
+    """how often to evaluate, evenly spaced"""
+    evaluation_episodes: int = 64
+    """greedy episodes each time"""
+    checkpoint_seconds: float = 120.0
+    """at most so long between checkpoints"""
+    env_set: tuple[str, ...] = ()
+    """settings of the world, such as sight_range=4"""
+
+
+@dataclasses.dataclass(frozen=True)
+class DistilOptions:
+    """What a distillation can be told."""
+
+    run: tyro.conf.Positional[str]
+    """the teacher's run folder"""
+    out: str | None = None
+    """the student's run folder; default RUN-student"""
+    seed: int = 0
+    """of everything random"""
+    worlds: int = 8
+    """copies of the world in parallel"""
+    devices: int | None = None
+    """devices to split them over"""
+    evaluation_episodes: int = 64
+    """greedy episodes at each evaluation"""
+    checkpoint_seconds: float = 120.0
+    """at most so long between checkpoints"""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """What an evaluation can be told."""
+
+    runs: tyro.conf.Positional[tuple[str, ...]]
+    """run folders"""
+    episodes: int = 512
+    """greedy episodes for each policy"""
+    seed: int = 0
+    """of the episodes; the same for every policy"""
+    env: str | None = None
+    """play in another world of the same sizes"""
+    json: str | None = None
+    """write the rows to this file"""
+
+
+@dataclasses.dataclass(frozen=True)
+class OutOptions:
+    """Where a report goes."""
+
+    json: str | None = None
+    """write the rows to this file"""
+
+
+# -- verbs -----------------------------------------------------------------------------------------------------------------
+
+
+def _list(words: list[str]) -> None:
+    from limbeck.envs import registry
+    from limbeck.methods import METHODS, STUDENTS
+    from limbeck.methods.value_decomposition import MIXERS
+
+    _options(dataclasses.make_dataclass("ListOptions", []), words, "list")
+    console = Console()
+    worlds = Table("world", *("agents", "actions", "obs", "state", "limit"), title="worlds")
+    for name in registry.names():
+        spec = registry.make(name).spec
+        worlds.add_row(name, *(str(n) for n in (spec.n_agents, spec.n_actions, spec.obs_dim, spec.state_dim, spec.episode_limit)))
+    methods = Table("method", "what", "distilled by", title="methods")
+    for name, method in METHODS.items():
+        methods.add_row(name, method.summary, f"limbeck distil ({method.student})" if method.student else "-")
+    console.print(worlds, methods, f"mixers: {', '.join(MIXERS)}", f"students: {', '.join(STUDENTS)}")
+
+
+def _train(words: list[str]) -> None:
+    from limbeck import runs
+
+    if words and words[0] == "--resume":
+        _show("resume", _one(words[1:], "--resume RUN"), lambda watch: runs.resume(words[1], watch))
+        return
+    if words and words[0] == "--config":
+        path, out = _one(words[1:2], "--config FILE --out RUN"), _out_option(words[2:])
+        _show(Path(path).stem, out, lambda watch: runs.start(runs.read_config(path), out, watch))
+        return
+    if not words or words[0].startswith("-"):
+        from limbeck.methods import METHODS
+
+        if words and words[0] in ("-h", "--help"):
+            print(
+                f"usage: limbeck train METHOD --env ENV [options] | --resume RUN | --config FILE --out RUN\nmethods: {', '.join(METHODS)}"
+            )
+            return
+        raise BadSetting("name a method first: limbeck train METHOD --env ENV; methods: " + ", ".join(METHODS))
+    name = words[0]
+    options, settings = _with_settings(TrainOptions, runs.find_method(name).settings, words[1:], f"train {name}")
+    config = runs.RunConfig(
+        method=name,
+        settings=dataclasses.asdict(settings),
+        env_settings=dict(_assignment(text) for text in options.env_set),
+        **{k: v for k, v in vars(options).items() if k not in ("out", "env_set")},
+    )
+    out = options.out or f"runs/{name.replace(':', '.')}-{options.env.replace('/', '-')}-{options.seed}"
+    _show(name, out, lambda watch: runs.start(config, out, watch))
+
+
+def _distil(words: list[str]) -> None:
+    from limbeck import runs
+    from limbeck.methods import STUDENTS
+
+    if words and not words[0].startswith("-"):
+        teacher = runs.load(words[0]).config
+        student = runs.find_method(teacher.method).student
+        if student is None:
+            raise BadSetting(
+                f"{words[0]} holds a run of {teacher.method}, which has nothing to distil; train a teacher: limbeck train ptde"
+            )
+    else:
+        teacher, student = None, next(iter(STUDENTS))
+    preset, words = _take_preset(words, STUDENTS[student].presets)
+    options, settings = _with_settings(
+        DistilOptions, preset or STUDENTS[student].settings, words, "distil RUN [--preset fast|paper]"
+    )
+    assert teacher is not None
+    config = runs.RunConfig(
+        method=student,
+        env=teacher.env,
+        env_settings=teacher.env_settings,
+        settings=dataclasses.asdict(settings),
+        teacher={"run": options.run, "method": teacher.method, "settings": teacher.settings},
+        evaluations=4,
+        **{k: v for k, v in vars(options).items() if k not in ("out", "run")},
+    )
+    out = options.out or f"{options.run.rstrip('/')}-student"
+    _show(student, out, lambda watch: runs.start(config, out, watch))
+
+
+def _evaluate(words: list[str]) -> None:
+    from limbeck import runs
+
+    options = _options(EvaluateOptions, words, "evaluate")
+    if not options.runs:
+        raise BadSetting("name at least one run folder: limbeck evaluate RUN [RUN ...]")
+    table = runs.compare(list(options.runs), options.episodes, options.seed, options.env)
+    Console().print(table.rich(f"{options.episodes} greedy episodes each"))
+    if options.json:
+        _write(options.json, table.to_json())
+
+
+def _bench(words: list[str]) -> None:
+    from limbeck import bench
+
+    options = _options(OutOptions, words, "bench")
+    report = bench.run(Console())
+    if options.json:
+        _write(options.json, json.dumps(report, indent=2))
+
+
+def _demo(words: list[str]) -> None:
+    from limbeck import demo
+
+    demo.run(_options(demo.DemoOptions, words, "demo"), Console())
+
+
+VERBS: dict[str, Callable[[list[str]], None]] = {
+    "demo": _demo,
+    "list": _list,
+    "train": _train,
+    "distil": _distil,
+    "evaluate": _evaluate,
+    "bench": _bench,
+}
+
+
+# -- plumbing --------------------------------------------------------------------------------------------------------------
+
+
+def _show(label: str, out: str, run: Callable[[Any], Any]) -> None:
+    """Runs with a live line, and says afterwards where everything is or how to go on."""
+    from limbeck.progress import live
+    from limbeck.train import Interrupted
+
+    console = Console()
+    try:
+        with live(label, console) as watch:
+            run(watch)
+    except Interrupted:
+        print(f"limbeck: stopped; all is saved, continue with: limbeck train --resume {out}", file=sys.stderr)
+        sys.exit(130)
+    console.print(f"run folder: {out}", highlight=False, soft_wrap=True)
+
+
+def _options(cls: Any, words: list[str], prog: str) -> Any:
+    """Options parsed by tyro; a mistake becomes one line."""
+    import contextlib
+    import io
+
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(
+                cls, args=words, prog=f"limbeck {prog}", config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise BadSetting(_one_line(box.getvalue()) + f"; see limbeck {prog.split()[0]} --help") from None
+
+
+def _with_settings(options: Any, settings: Any, words: list[str], prog: str) -> tuple[Any, Any]:
+    both = dataclasses.make_dataclass(
+        "Options",
+        [("run_", Annotated[options, tyro.conf.arg(name="")]), ("method_", type(settings), dataclasses.field(default=settings))],
+    )
+    parsed = _options(both, words, prog)
+    return parsed.run_, parsed.method_
+
+
+def _one_line(box: str) -> str:
+    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(("Parsing error", "For full helptext")))
+
+
+def _take_preset(words: list[str], presets: dict[str, Any]) -> tuple[Any, list[str]]:
+    if "--preset" not in words:
+        return None, words
+    at = words.index("--preset")
+    name = _one(words[at + 1 : at + 2], "--preset NAME")
+    if name not in presets:
+        raise unknown("preset", name, presets)
+    return presets[name], words[:at] + words[at + 2 :]
+
+
+def _one(words: list[str], form: str) -> str:
+    if len(words) != 1:
+        raise BadSetting(f"expected {form}")
+    return words[0]
+
+
+def _out_option(words: list[str]) -> str:
+    if len(words) != 2 or words[0] != "--out":
+        raise BadSetting("expected --config FILE --out RUN")
+    return words[1]
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadSetting(f"a world's setting is written name=value, not '{text}'")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text + "\n")
+    except OSError as error:
+        raise LimbeckError(f"cannot write {path}: {error.strerror}") from error

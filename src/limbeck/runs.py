@@ -1,0 +1,261 @@
+"""Runs by configuration: what the command line does, as functions. A configuration is all it takes to repeat a run."""
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import jax
+from jaxtyping import PyTree
+
+from limbeck.envs import registry
+from limbeck.envs.base import Environment
+from limbeck.errors import BadSetting, LimbeckError, unknown
+from limbeck.evaluate import Table, evaluate, evaluator, summary
+from limbeck.learn import Learner, usable_devices
+from limbeck.methods import METHODS, STUDENTS, Method
+from limbeck.store import RunFolder
+from limbeck.train import Row, Trained, train
+from limbeck.types import Algorithm
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A run, resolved: nothing in it depends on a default that may change."""
+
+    method: str
+    env: str
+    env_settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    """the method's own"""
+    steps: int | None = None
+    seed: int = 0
+    worlds: int = 8
+    devices: int | None = None
+    evaluations: int = 20
+    evaluation_episodes: int = 64
+    checkpoint_seconds: float = 120.0
+    teacher: dict[str, Any] | None = None
+    """a student's: `run`, `method` and `settings` of its teacher"""
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """The configuration with every default filled in and every value checked.
+
+    Raises:
+        UnknownName: an unknown method, world or setting.
+        BadSetting: a value that makes no sense.
+    """
+    settings = dataclasses.asdict(settings_of(config))
+    _check_positive(config, ("steps", "worlds", "evaluations", "evaluation_episodes"), may_be_none=("steps",))
+    make_env(config)
+    resolved = dataclasses.replace(config, settings=settings, devices=config.devices or usable_devices(config.worlds))
+    Learner(make_env(resolved), build(resolved), resolved.worlds, resolved.devices)  # sizes that do not fit are refused here
+    return resolved
+
+
+def from_dict(document: Mapping[str, Any]) -> RunConfig:
+    """A configuration read from JSON.
+
+    Raises:
+        UnknownName: an unknown key.
+        BadSetting: a value of the wrong type.
+    """
+    return _typed(RunConfig, document, "configuration")
+
+
+def read_config(path: str | Path) -> RunConfig:
+    """The configuration in a run's `config.json`, or in a file of the same form.
+
+    Raises:
+        LimbeckError: the file cannot be read or is no configuration.
+    """
+    try:
+        document = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise LimbeckError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise LimbeckError(f"{path} is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise LimbeckError(f"{path} is no configuration: it must be a JSON object")
+    return from_dict(document.get("config", document))
+
+
+def find_method(name: str) -> Method:
+    """A method by name; `package.module:build` imports one from outside.
+
+    Raises:
+        UnknownName: there is no such method.
+    """
+    if ":" in name:
+        return _imported(name)
+    if name not in METHODS and name not in STUDENTS:
+        raise unknown("method", name, METHODS)
+    return (METHODS | STUDENTS)[name]
+
+
+def settings_of(config: RunConfig) -> Any:
+    """The method's settings as its own dataclass, with defaults for what the configuration leaves out."""
+    method = find_method(config.method)
+    settings = _typed(type(method.settings), dataclasses.asdict(method.settings) | config.settings, f"setting of {config.method}")
+    _check_positive(
+        settings, [n for n in ("hidden", "batch", "buffer", "segment", "updates", "latent", "rows") if hasattr(settings, n)]
+    )
+    return settings
+
+
+def make_env(config: RunConfig) -> Environment:
+    """The world of a run."""
+    return registry.make(config.env, **config.env_settings)
+
+
+def build(config: RunConfig, teacher_params: PyTree | None = None) -> Algorithm:
+    """The method of a run. A student without its teacher's parameters is only good for its shapes."""
+    env, method, settings = make_env(config), find_method(config.method), settings_of(config)
+    if config.teacher is None:
+        return method.build(env.spec, settings)
+    if teacher_params is None:
+        teacher = build(RunConfig(config.teacher["method"], config.env, config.env_settings, config.teacher["settings"]))
+        teacher_params = jax.jit(teacher.init)(jax.random.key(0))
+    return method.build(env.spec, teacher_params, settings)
+
+
+def start(config: RunConfig, out: str | Path | None, watch: Callable[[Row], None] = lambda row: None) -> Trained:
+    """A new run in the folder `out` (None: nothing is kept)."""
+    config = resolve(config)
+    teacher_params = load(config.teacher["run"]).params if config.teacher is not None else None
+    folder = RunFolder.create(out, dataclasses.asdict(config)) if out is not None else None
+    return _go(config, folder, build(config, teacher_params), False, watch)
+
+
+def resume(path: str | Path, watch: Callable[[Row], None] = lambda row: None) -> Trained:
+    """The run in a folder, continued from its last checkpoint to its end.
+
+    Raises:
+        CheckpointError: there is no run or no usable checkpoint.
+    """
+    folder = RunFolder.open(path)
+    config = from_dict(folder.config)
+    return _go(config, folder, build(config), True, watch)
+
+
+def _go(config: RunConfig, folder: RunFolder | None, algorithm: Algorithm, resumed: bool, watch: Callable[[Row], None]) -> Trained:
+    env = make_env(config)
+    return train(
+        env,
+        algorithm,
+        steps=config.steps,
+        seed=config.seed,
+        worlds=config.worlds,
+        devices=config.devices,
+        folder=folder,
+        resume=resumed,
+        evaluate=_judge(env, algorithm, config),
+        evaluations=config.evaluations,
+        checkpoint_seconds=config.checkpoint_seconds,
+        watch=watch,
+    )
+
+
+def _judge(env: Environment, algorithm: Algorithm, config: RunConfig) -> Callable[[PyTree], dict[str, float]] | None:
+    """params -> how the method's main policy does in a few greedy episodes, always the same ones."""
+    name, policy = next(iter(algorithm.policies.items()))
+    play = evaluator(env, policy, config.evaluation_episodes)
+
+    def judge(params: PyTree) -> dict[str, float]:
+        found = summary(play(params, jax.random.key(config.seed + 1_000_003), 0.0), env.spec)
+        return {f"test_{k}": found[k] for k in ("win_rate", "return", "length") if found[k] is not None} | {"test_policy": name}
+
+    return judge
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run that has been trained."""
+
+    name: str
+    config: RunConfig
+    algorithm: Algorithm
+    params: PyTree
+    folder: RunFolder
+
+
+def load(path: str | Path) -> Loaded:
+    """The trained run in a folder.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    folder = RunFolder.open(path)
+    config = from_dict(folder.config)
+    algorithm = build(config)
+    params = folder.load_params(jax.eval_shape(algorithm.init, jax.random.key(0)))
+    return Loaded(str(path), config, algorithm, jax.tree.map(jax.numpy.asarray, params), folder)
+
+
+def compare(paths: list[str], episodes: int, seed: int = 0, env: str | None = None) -> Table:
+    """Runs side by side in the same episodes. A student's retention is relative to its teacher.
+
+    Args:
+        paths: run folders.
+        episodes: greedy episodes for each.
+        seed: of the episodes.
+        env: another world than the one trained in; sizes must agree.
+
+    Raises:
+        CheckpointError, UnknownName, BadSetting: see `load`; or worlds that differ.
+    """
+    runs = [load(path) for path in paths]
+    world = make_env(dataclasses.replace(runs[0].config, env=env or runs[0].config.env))
+    policies, teacher = {}, None
+    for run in runs:
+        spec = make_env(run.config).spec
+        if (spec.obs_dim, spec.state_dim, spec.n_actions) != (world.spec.obs_dim, world.spec.state_dim, world.spec.n_actions):
+            raise BadSetting(f"{run.name} was trained in {spec.name}, whose sizes are not those of {world.spec.name}")
+        reference = run.config.teacher["run"] if run.config.teacher is not None else None
+        for name, policy in run.algorithm.policies.items():
+            if name != "teacher" or reference not in paths:
+                policies[f"{run.name}:{name}"] = policy, run.params
+        if reference is not None:
+            teacher = f"{reference}:greedy" if reference in paths else f"{run.name}:teacher"
+    return evaluate(world, policies, episodes, seed=seed, teacher=teacher)
+
+
+def _imported(name: str) -> Method:
+    module, _, attribute = name.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+        settings = get_type_hints(function)["settings"]()
+    except (ImportError, AttributeError, KeyError, TypeError) as error:
+        raise BadSetting(
+            f"cannot take a method from '{name}': {error}; it must name a function (spec, settings: Dataclass)"
+        ) from error
+    return Method(function.__doc__ or name, settings, function)
+
+
+def _typed(cls: type, document: Mapping[str, Any], what: str) -> Any:
+    hints = get_type_hints(cls)
+    for key, value in document.items():
+        if key not in hints:
+            raise unknown(what, key, hints)
+        kind = hints[key]
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            continue
+        if kind in (int, float, str, bool) and (type(value) is not kind):
+            raise BadSetting(f"{what} '{key}' must be of type {kind.__name__}, not {value!r}")
+    try:
+        return cls(**document)
+    except TypeError as error:
+        raise BadSetting(f"incomplete {what}: {error}") from error
+
+
+def _check_positive(record: Any, names: Any, may_be_none: tuple[str, ...] = ()) -> None:
+    for name in names:
+        value = getattr(record, name)
+        if value is None and name in may_be_none:
+            continue
+        if not value > 0:
+            raise BadSetting(f"{name} must be positive, not {value}")
