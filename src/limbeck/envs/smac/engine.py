@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from limbeck.envs.smac import opponent
 from limbeck.envs.smac.bodies import NOWHERE, Bodies, Orders, like, squared
-from limbeck.envs.smac.facts import Facts, loops
+from limbeck.envs.smac.facts import Facts
 from limbeck.envs.smac.units import LOOPS_PER_SECOND, MIN_DAMAGE, RANGE_SLOP, SHIELD_DELAY, SHIELD_REGEN
 
 
@@ -63,8 +63,8 @@ def engages(facts: Facts, now: Bodies, aim: Float[Array, "2 U *b"]) -> Bool[Arra
 
 def reload(facts: Facts, orders: Orders, cooldown: Array, engaged: Array) -> Float[Array, "U *b"]:
     """The weapons' clocks. A shot adds one period to what the clock shows, so that fractions of a loop are never lost."""
-    period = like(loops(facts.column("period")), cooldown)
-    damage_point = like(loops(facts.column("damage_point")), cooldown)
+    period = like(facts.column("period") * LOOPS_PER_SECOND, cooldown)
+    damage_point = like(facts.column("damage_point") * LOOPS_PER_SECOND, cooldown)
     fires = engaged & (cooldown <= -damage_point)
     onwards = cooldown + jnp.where(fires, period + orders.delay, 0.0) - facts.loops_per_tick
     return jnp.where(engaged, onwards, jnp.maximum(cooldown - facts.loops_per_tick, 0.0))
@@ -75,7 +75,7 @@ def strikes(facts: Facts, before: Array, after: Array) -> Bool[Array, "U *b"]:
     shot = after > jnp.maximum(before, 0.0)
     if all(kind.hits == 1 for kind in facts.kinds):
         return shot
-    marks = [loops(kind.period - kind.second_hit) if kind.hits == 2 else -np.inf for kind in facts.kinds]
+    marks = [(kind.period - kind.second_hit) * LOOPS_PER_SECOND if kind.hits == 2 else -np.inf for kind in facts.kinds]
     mark = like(np.array(marks, np.float32), before)
     return shot | ((before > mark) & (after <= mark))
 

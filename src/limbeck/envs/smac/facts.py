@@ -4,23 +4,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from limbeck.envs.smac.maps import SIZE, BattleMap
+from limbeck.envs.smac.maps import BattleMap
 from limbeck.envs.smac.settings import SmacSettings
-from limbeck.envs.smac.units import BALANCES, LOOPS_PER_SECOND, UnitType, hit_damage
+from limbeck.envs.smac.units import BALANCES, UnitType, hit_damage
 
 LOOPS_PER_STEP = 8
 """SMAC's step_mul"""
 FORMATIONS = 64
 """how many different packings of the armies a battle may start from"""
+SPAWN_JITTER = 0.25
+"""by how much each army as a whole may be moved at the start"""
 MIN_ENEMY_SCAN = 5.0
 """even short weapons look for targets this far, edge to edge"""
 
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """Constant arrays of one battle. U units, the N allies first, then the E enemies; X is the other side's number of units.
-
-    Times are in ticks and speeds per tick. `loops_per_tick` is 1 unless coarser physics was asked for.
+    """Constant arrays of one battle. U units, the N allies first, then the E enemies. `loops_per_tick` is 1
+    unless coarser physics was asked for.
     """
 
     kinds: tuple[UnitType, ...]
@@ -33,19 +34,27 @@ class Facts:
 
     @property
     def n_units(self) -> int:
+        """U."""
         return len(self.kinds)
 
     @property
     def n_enemies(self) -> int:
+        """E."""
         return self.n_units - self.n_allies
+
+    @property
+    def allies(self) -> slice:
+        """Their part of the axis of units."""
+        return slice(0, self.n_allies)
+
+    @property
+    def enemies(self) -> slice:
+        """Their part of the axis of units."""
+        return slice(self.n_allies, self.n_units)
 
     def column(self, field: str) -> np.ndarray:
         """One fact of every unit: [U]."""
         return np.array([getattr(kind, field) for kind in self.kinds], np.float32)
-
-    def opponents(self, unit: int) -> tuple[UnitType, ...]:
-        """The other side's units: X of them."""
-        return self.kinds[self.n_allies :] if unit < self.n_allies else self.kinds[: self.n_allies]
 
     def hit(self, attackers: slice, targets: slice) -> np.ndarray:
         """What a hit carries, [attackers, targets]."""
@@ -57,14 +66,6 @@ class Facts:
             [[max(u.range, at_least) + u.radius + o.radius for o in self.kinds[others]] for u in self.kinds[units]], np.float32
         )
 
-    @property
-    def allies(self) -> slice:
-        return slice(0, self.n_allies)
-
-    @property
-    def enemies(self) -> slice:
-        return slice(self.n_allies, self.n_units)
-
 
 def build(battle: BattleMap, settings: SmacSettings) -> Facts:
     """The facts of `battle` under `settings`."""
@@ -72,9 +73,10 @@ def build(battle: BattleMap, settings: SmacSettings) -> Facts:
     allies, enemies = ([table[name] for name in names] for names in (battle.ally_kinds(), battle.enemy_kinds()))
     kinds = (*allies, *enemies)
     random = np.random.default_rng(0)  # part of the map: the same formations in every process
-    pack = lambda units, point: formation(units, point, battle.walkable, random)  # noqa: E731
+    sides = ((allies, battle.ally_point), (enemies, battle.enemy_point))
     formations = [
-        np.concatenate([pack(allies, battle.ally_point), pack(enemies, battle.enemy_point)], axis=1) for _ in range(FORMATIONS)
+        np.concatenate([formation(units, point, battle.walkable, random) for units, point in sides], axis=1)
+        for _ in range(FORMATIONS)
     ]
     return Facts(
         kinds=kinds,
@@ -96,7 +98,7 @@ def formation(units: list[UnitType], point: tuple[float, float], walkable: tuple
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     places = turn @ lattice + np.array(point)[:, None]
     inside = np.zeros(places.shape[1], bool)
-    margin = spacing / 2
+    margin = spacing / 2 + SPAWN_JITTER
     for x0, y0, x1, y1 in walkable:
         low, high = np.array([[x0], [y0]]) + margin, np.array([[x1], [y1]]) - margin
         inside |= ((places >= low) & (places <= high)).all(axis=0)
@@ -109,13 +111,3 @@ def formation(units: list[UnitType], point: tuple[float, float], walkable: tuple
     rank = {name: index for index, name in enumerate(dict.fromkeys(kinds))}
     order = np.lexsort((places[1], places[0], [rank[name] for name in kinds]))
     return places[:, order]
-
-
-def map_size() -> float:
-    """Side of the square map."""
-    return float(SIZE)
-
-
-def loops(seconds: float) -> float:
-    """Normal seconds -> game loops."""
-    return seconds * LOOPS_PER_SECOND

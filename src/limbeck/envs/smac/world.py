@@ -11,15 +11,12 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from limbeck.envs.smac import engine
 from limbeck.envs.smac.bodies import Bodies, Orders, like
-from limbeck.envs.smac.facts import build
+from limbeck.envs.smac.facts import SPAWN_JITTER, build
 from limbeck.envs.smac.maps import MAPS
 from limbeck.envs.smac.observe import DIRECTIONS, N_MOVES, Observer, sizes, state_slots, worlds_first
 from limbeck.envs.smac.settings import SmacSettings
 from limbeck.envs.smac.units import WEAPON_DELAY
 from limbeck.types import EnvSpec, Observation, Outcome
-
-SPAWN_JITTER = 0.25
-"""by how much each army as a whole may be moved at the start"""
 
 
 class SmacState(NamedTuple):
