@@ -195,6 +195,37 @@ def test_focus_fire_beats_random(key):
         assert (skilled[1] < 23).all()
 
 
+def kite(env, state, seen, _key):
+    """Shoot when the weapon is ready and nobody is near; else run away from the enemies and from the map's edge."""
+    now, allies, enemies = state.bodies, env.facts.allies, env.facts.enemies
+    alive = now.health[enemies] > 0
+    apart = now.pos[:, None, enemies] - now.pos[:, allies, None]
+    distance = jnp.where(alive[None], jnp.hypot(apart[0], apart[1]), 1e3)
+    nearest, target = distance.min(axis=1), distance.argmin(axis=1)
+    ahead = now.pos[:, allies, None] + 3 * np.array([[0, 0, 1, -1], [1, -1, 0, 0]], np.float32)[:, None, :, None]
+    threat = jnp.where(alive, 1 / (jnp.hypot(*(ahead[:, :, :, None] - now.pos[:, None, None, enemies])) + 0.1) ** 2, 0.0).sum(
+        axis=2
+    )
+    edge = jnp.minimum(ahead, 32 - ahead).min(axis=0)
+    cost = threat + 0.05 * jnp.maximum(6 - edge, 0)
+    moves = seen.avail_actions[:, :, 2:6]
+    flee = 2 + jnp.where(moves, jnp.moveaxis(cost, -1, 0), jnp.inf).argmin(axis=2)
+    approach = 2 + jnp.where(moves, jnp.moveaxis(threat, -1, 0), -jnp.inf).argmax(axis=2)
+    target, nearest, cooldown = target.T, nearest.T, now.cooldown[allies].T
+    can = jnp.take_along_axis(seen.avail_actions, 6 + target[..., None], axis=2)[..., 0]
+    action = jnp.where(nearest < 5.5, flee, jnp.where(can, 6 + target, approach))
+    action = jnp.where(can & (cooldown <= 2) & (nearest > 2.4), 6 + target, action)
+    return jnp.where(seen.alive, action, 0)
+
+
+def test_stalkers_beat_more_zealots_by_kiting_only(key):
+    env = make("3s_vs_5z")
+    kiting, standing = (play(env, policy, 64, key) for policy in (kite, focus_fire))
+    assert kiting[0].mean() > 0.9
+    assert standing[0].mean() < 0.1
+    assert kiting[2].mean() > 100  # it takes long
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_units_start_apart_and_in_order(name):
     env = make(name)

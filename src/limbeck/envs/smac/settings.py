@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from limbeck.envs.smac.units import BALANCES
+from limbeck.errors import BadSetting
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,16 @@ class SmacSettings:
 
     def __post_init__(self):
         if self.balance not in BALANCES:
-            raise ValueError(f"balance is {self.balance!r}; it must be one of {', '.join(BALANCES)}")
+            raise BadSetting(f"balance is {self.balance!r}; it must be one of {', '.join(BALANCES)}")
         for name in ("sight_range", "shoot_range", "move_amount", "reward_scale_rate"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value!r}; it must be a finite number above 0")
+                raise BadSetting(f"{name} is {value!r}; it must be a finite number above 0")
         for name in ("reward_death_value", "reward_negative_scale", "reward_win"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} is {value!r}; it must be a finite number, 0 or above")
+                raise BadSetting(f"{name} is {value!r}; it must be a finite number, 0 or above")
         if not math.isfinite(self.reward_defeat):
-            raise ValueError(f"reward_defeat is {self.reward_defeat!r}; it must be a finite number")
+            raise BadSetting(f"reward_defeat is {self.reward_defeat!r}; it must be a finite number")
         if self.ticks_per_step not in (1, 2, 4, 8):
-            raise ValueError(f"ticks_per_step is {self.ticks_per_step!r}; it must be 1, 2, 4 or 8")
+            raise BadSetting(f"ticks_per_step is {self.ticks_per_step!r}; it must be 1, 2, 4 or 8")
