@@ -221,7 +221,7 @@ def compare(paths: list[str], episodes: int, seed: int = 0, env: str | None = No
                 policies[f"{run.name}:{name}"] = policy, run.params
         if reference is not None:
             teacher = f"{reference}:greedy" if reference in paths else f"{run.name}:teacher"
-    return evaluate(world, policies, episodes, seed=seed, teacher=teacher)
+    return evaluate(world, policies, episodes, jax.random.key(seed), teacher=teacher)
 
 
 def _imported(name: str) -> Method:
