@@ -139,7 +139,10 @@ class Latest:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled rows: any pytree whose leaves lead with the row axis. A fifth of them (every fifth row) is held out for validation.
+    """Labelled rows: any pytree whose leaves lead with the row axis. One of every five rows in a row is held out for validation.
+
+    Which of the five is scattered: rows come in a rhythm (agents within worlds within time), and with five agents a fixed one would
+    hold out one agent altogether.
 
     Args:
         capacity: rows kept, over all devices.
@@ -175,11 +178,18 @@ class Dataset:
     def sample(self, buffer: Ring, key: PRNGKeyArray) -> PyTree:
         """`batch` training rows."""
         i = jax.random.randint(key, (self.batch,), 0, _n_rows(buffer) // 5 * 4)
-        return _read(buffer, i // 4 * 5 + 1 + i % 4)
+        five, which = i // 4, i % 4
+        return _read(buffer, five * 5 + which + (which >= _held_out(five)))
 
     def holdout(self, buffer: Ring, key: PRNGKeyArray) -> PyTree:
         """`holdout_batch` validation rows."""
-        return _read(buffer, jax.random.randint(key, (self.holdout_batch,), 0, _n_rows(buffer) // 5) * 5)
+        five = jax.random.randint(key, (self.holdout_batch,), 0, _n_rows(buffer) // 5)
+        return _read(buffer, five * 5 + _held_out(five))
+
+
+def _held_out(five: Int[Array, "*n"]) -> Int[Array, "*n"]:
+    """Which row of the given five is held out: always the same one, in no rhythm (multiplicative hashing, Knuth 6.4)."""
+    return ((five.astype(jnp.uint32) * jnp.uint32(2654435761)) >> 16).astype(jnp.int32) % 5
 
 
 def _share(what: str, n: int, devices: int) -> int:
