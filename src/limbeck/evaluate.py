@@ -20,7 +20,7 @@ from limbeck.cost import cost
 from limbeck.envs.base import Batch, Environment, batch
 from limbeck.errors import BadSetting, unknown
 from limbeck.learn import usable_devices
-from limbeck.types import Decision, EnvSpec, Observation, Policy
+from limbeck.types import Decision, EnvSpec, Policy
 
 _AXIS = "device"
 
@@ -178,7 +178,7 @@ def _play(
         return jax.vmap(lambda k, e, u: jax.random.fold_in(jax.random.fold_in(k, e), u))(key, episode, use)
 
     def step(at: _Progress) -> _Progress:
-        decision = _see(policy, worlds.observe(at.state), at.last_action, at.is_first)
+        decision = Decision.about(worlds.observe(at.state), at.last_action, at.is_first).within(policy.view)
         action, carry = policy.act(params, at.carry, decision, jax.random.fold_in(key_act, at.iteration), explore)
         length = at.length + 1
         state, outcome = worlds.step(at.state, action, chance(at.episode, length))
@@ -218,12 +218,6 @@ def _play(
         log=(jnp.zeros((n, q)), jnp.zeros((n, q), jnp.int32), jnp.zeros((n, q), bool)),
     )
     return jax.lax.while_loop(lambda at: (at.episode < quota).any(), step, first).log
-
-
-def _see(policy: Policy, seen: Observation, last_action: Array, is_first: Array) -> Decision:
-    """Only what the policy's view names: the rest is not there, so nothing can leak."""
-    decision = Decision(**seen._asdict(), last_action=last_action, is_first=is_first)
-    return Decision(**{name: value if name in policy.view else None for name, value in decision._asdict().items()})  # type: ignore[arg-type]
 
 
 def _number(value: float) -> float | None:

@@ -14,6 +14,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5
 """Okabe and Ito's, told apart by colour-blind readers too."""
 LABELS = {
     "win_rate": "win rate",
+    "test_win_rate": "win rate (greedy)",
+    "test_return": "return (greedy)",
     "return": "return",
     "steps": "environment steps",
     "updates": "updates",
@@ -54,7 +56,7 @@ def learning_curves(
         axes.axhline(level, color=COLOURS[i % len(COLOURS)], linestyle="--", linewidth=1.6, label=label)
     axes.set(xlabel=LABELS.get(x, x), ylabel=LABELS.get(metric, metric), title=title)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    if metric == "win_rate":
+    if metric.endswith("win_rate"):
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_ylim(-0.03, 1.03)
     axes.grid(alpha=0.25, linewidth=0.6)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from limbeck.envs.base import AutoReset, Running
-from limbeck.types import Decision, Observation, Segment
+from limbeck.types import Decision, Segment
 
 Act = Callable[[PyTree, PyTree, Decision, PRNGKeyArray, Array], tuple[Array, PyTree]]
 
@@ -35,7 +35,7 @@ def start(env: AutoReset, carry: PyTree, key: PRNGKeyArray) -> Worlds:
     running, seen = env.reset(key)
     worlds = seen.obs.shape[0]
     last_action = jnp.full((worlds, env.spec.n_agents), -1, jnp.int32)
-    decision = _decision(seen, last_action, jnp.ones(worlds, bool))
+    decision = Decision.about(seen, last_action, jnp.ones(worlds, bool))
     return Worlds(running, decision, carry, jnp.zeros(worlds))
 
 
@@ -49,7 +49,7 @@ def collect(
         running, outcome, seen = env.step(worlds.running, action)
         ended = outcome.terminated | outcome.truncated
         total = worlds.episode_return + outcome.reward
-        decision = _decision(seen, jnp.where(ended[:, None], -1, action), ended)
+        decision = Decision.about(seen, jnp.where(ended[:, None], -1, action), ended)
         finished = jnp.stack([ended, ended * total, ended * outcome.info["won"]]).sum(-1)
         moved = (worlds.decision, action, outcome.reward, outcome.terminated, 1.0 - outcome.truncated, finished)
         return Worlds(running, decision, carry, jnp.where(ended, 0.0, total)), moved
@@ -58,7 +58,3 @@ def collect(
     decisions = jax.tree.map(lambda all_, last: jnp.concatenate([all_, last[None]]), decisions, after.decision)
     segment = Segment(decisions, action, reward, terminated, mask, carry0=worlds.carry)
     return after, segment, EpisodeStats(*finished.sum(0))
-
-
-def _decision(seen: Observation, last_action: Array, is_first: Array) -> Decision:
-    return Decision(**seen._asdict(), last_action=last_action, is_first=is_first)

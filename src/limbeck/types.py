@@ -76,6 +76,16 @@ class Decision(NamedTuple):
     is_first: Bool[Array, "*b"]
     """reset the hidden state before this decision"""
 
+    @classmethod
+    def about(cls, seen: Observation, last_action: Array, is_first: Array) -> "Decision":
+        """The decision that an observation asks for."""
+        return cls(**seen._asdict(), last_action=last_action, is_first=is_first)
+
+    def within(self, view: tuple[str, ...]) -> "Decision":
+        """Only the fields of the view. The others are None: what is not there cannot leak."""
+        hidden: Any = {name: None for name in self._fields if name not in view}
+        return self._replace(**hidden)
+
 
 LOCAL = ("obs", "avail_actions", "alive", "last_action", "is_first")
 PRIVILEGED = (*LOCAL, "state")
