@@ -28,7 +28,7 @@ class Agent(Protocol):
 def affine(layer: eqx.nn.Linear, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
     """The layer applied to the last axis: one matrix product whatever stands before it."""
     y = x @ layer.weight.T
-    return y if layer.bias is None else y + layer.bias
+    return y if layer.bias is None else y + jnp.broadcast_to(layer.bias, y.shape)
 
 
 def local_input(decisions: Decision, n_actions: int) -> Float[Array, "... N D"]:
@@ -46,7 +46,8 @@ def local_dim(spec: EnvSpec) -> int:
 
 def gru_drive(core: eqx.nn.GRUCell, x: Float[Array, "... i"]) -> Float[Array, "... 3H"]:
     """The part of a GRU that does not depend on the hidden state."""
-    return x @ core.weight_ih.T + core.bias
+    drive = x @ core.weight_ih.T
+    return drive + jnp.broadcast_to(core.bias, drive.shape)
 
 
 def gru_step(core: eqx.nn.GRUCell, drive: Float[Array, "... 3H"], hidden: Float[Array, "... H"]) -> Float[Array, "... H"]:
@@ -55,7 +56,7 @@ def gru_step(core: eqx.nn.GRUCell, drive: Float[Array, "... 3H"], hidden: Float[
     r_h, z_h, n_h = jnp.split(hidden @ core.weight_hh.T, 3, axis=-1)
     r = jax.nn.sigmoid(r_x + r_h)
     z = jax.nn.sigmoid(z_x + z_h)
-    n = jnp.tanh(n_x + r * (n_h + core.bias_n))
+    n = jnp.tanh(n_x + r * (n_h + jnp.broadcast_to(core.bias_n, n_h.shape)))
     return n + z * (hidden - n)
 
 
