@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "rollout": {"envs"},
     "learn": {"envs", "replay", "rollout"},
     "train": {"envs", "replay", "rollout", "learn", "store", "progress"},
-    "evaluate": {"envs", "rollout", "learn", "stats", "cost"},
+    "evaluate": {"envs", "rollout", "stats", "cost", "learn", "train"},
     # Papers.
     "methods": {"nets", "losses", "replay", "distil"},
     "distil": {"nets", "losses", "replay"},

@@ -1,4 +1,4 @@
-"""The command line: `limbeck demo | list | train | distil | evaluate | bench`. Each verb is a function that a program can call too."""
+"""The command line: `limbeck demo | list | train | distil | evaluate | bench`. Each verb is a function for programs too."""
 
 import dataclasses
 import json
@@ -174,9 +174,8 @@ def _train(words: list[str]) -> None:
         from limbeck.methods import METHODS
 
         if words and words[0] in ("-h", "--help"):
-            print(
-                f"usage: limbeck train METHOD --env ENV [options] | --resume RUN | --config FILE --out RUN\nmethods: {', '.join(METHODS)}"
-            )
+            print("usage: limbeck train METHOD --env ENV [options] | --resume RUN | --config FILE --out RUN")
+            print("methods: " + ", ".join(METHODS))
             return
         raise BadSetting("name a method first: limbeck train METHOD --env ENV; methods: " + ", ".join(METHODS))
     name = words[0]

@@ -1,5 +1,6 @@
 """How good policies are: whole greedy episodes, the same ones for every policy, in a table with intervals."""
 
+import io
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import rich.console
 import rich.table
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -20,6 +22,7 @@ from limbeck.cost import cost
 from limbeck.envs.base import Batch, Environment, batch
 from limbeck.errors import BadSetting, unknown
 from limbeck.learn import usable_devices
+from limbeck.train import Trained
 from limbeck.types import Decision, EnvSpec, Policy
 
 _AXIS = "device"
@@ -44,6 +47,11 @@ class Table:
         """`{"rows": [...]}`; what could not be estimated is null."""
         return json.dumps({"rows": self.rows}, indent=2, allow_nan=False)
 
+    def __str__(self) -> str:
+        console = rich.console.Console(width=120, record=True, file=io.StringIO())
+        console.print(self.rich())
+        return console.export_text().rstrip()
+
     def rich(self, title: str | None = None) -> rich.table.Table:
         """The same for a console. A column that no row fills is left out."""
         table = rich.table.Table(title=title)
@@ -57,7 +65,7 @@ class Table:
 
 def evaluate(
     env: Environment,
-    policies: Mapping[str, tuple[Policy, PyTree]],
+    policies: Mapping[str, Trained | tuple[Policy, PyTree]],
     episodes: int = 512,
     key: PRNGKeyArray | None = None,
     worlds: int = 64,
@@ -69,24 +77,28 @@ def evaluate(
 
     Args:
         env: the world.
-        policies: by name, the policy and its parameters. A name such as `runs/a:student` is a run and its policy.
+        policies: by name, a trained method, or a policy and its parameters. `runs/a:student` is a run and its policy.
         episodes: how many for each policy, exactly.
         key: of all chance in the worlds, the same for every policy; None is key 0.
         worlds: copies in parallel. Each contributes its first episodes, so that short ones do not count more often than long ones.
         explore: handed to the policies; 0 is greedy.
-        teacher: the name of the policy that `retention` is relative to: in win rate where the world has one, else in return.
+        teacher: the policy that `retention` is relative to, by default the one called `teacher`. In win rate where the world has
+            one, else in return.
         random_return: what counts as no return at all in the retention of returns.
 
     Raises:
         UnknownName: `teacher` is none of the policies.
         BadSetting: not at least one episode and one world.
     """
+    if teacher is None and "teacher" in policies:
+        teacher = "teacher"
     if teacher is not None and teacher not in policies:
         raise unknown("teacher", teacher, policies)
     start = jax.random.key(0) if key is None else key
-    played = {name: evaluator(env, policy, episodes, worlds)(params, start, explore) for name, (policy, params) in policies.items()}
+    pairs = {name: each.policy() if isinstance(each, Trained) else each for name, each in policies.items()}
+    played = {name: evaluator(env, policy, episodes, worlds)(params, start, explore) for name, (policy, params) in pairs.items()}
     rows = []
-    for name, (policy, params) in policies.items():
+    for name, (policy, params) in pairs.items():
         run, _, policy_name = name.rpartition(":")
         row = {"name": run or name, "policy": policy_name, **summary(played[name], env.spec)}
         if teacher is not None:

@@ -68,7 +68,7 @@ class Learner:
         self._local_worlds = worlds // self.devices
         self._store = algorithm.source.store.split(self.devices)
         self._mesh = Mesh(np.array(jax.devices()[: self.devices]), (AXIS,))
-        whole = P()
+        whole: Any = P()  # a record of layouts has the form of the record of arrays, not its types
         self._spec = TrainState(whole, whole, whole, self._store.spec(AXIS), P(AXIS), whole, whole, whole)
         self._advance = jax.jit(self._sharded_advance, static_argnames="phase", donate_argnums=0)
         self._validate = jax.jit(self._sharded_validate)

@@ -5,7 +5,7 @@ sampled is contiguous wherever the ring wraps.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,11 @@ def _read(ring: Ring, row: Int[Array, "*n"]) -> PyTree:
     return jax.tree.map(lambda x: x[slot, within], ring.data)
 
 
+def _ring_spec(axis: str) -> Ring:
+    whole: Any = P()
+    return Ring(P(None, axis), whole, whole)
+
+
 def _n_rows(ring: Ring) -> Int[Array, ""]:
     return ring.size * jax.tree.leaves(ring.data)[0].shape[1]
 
@@ -72,7 +77,7 @@ class Replay:
 
     def spec(self, axis: str) -> Ring:
         """How a buffer lies on several devices."""
-        return Ring(P(None, axis), P(), P())
+        return _ring_spec(axis)
 
     def init(self, segment: Segment) -> Ring:
         """An empty buffer for segments shaped like this one (arrays or shapes, [T, B, ...])."""
@@ -121,7 +126,7 @@ class Latest:
 
     def spec(self, axis: str) -> Segment:
         """How a buffer lies on several devices."""
-        some = P(None, axis)
+        some: Any = P(None, axis)
         return Segment(Decision(some, some, some, some, some, some), some, some, some, some, P(axis))
 
     def init(self, segment: Segment) -> Segment:
@@ -165,7 +170,7 @@ class Dataset:
 
     def spec(self, axis: str) -> Ring:
         """How a buffer lies on several devices."""
-        return Ring(P(None, axis), P(), P())
+        return _ring_spec(axis)
 
     def init(self, rows: PyTree) -> Ring:
         """An empty buffer for rows like these ([n, ...] arrays or shapes), n of which are added at a time."""

@@ -160,12 +160,12 @@ def _go(config: RunConfig, folder: RunFolder | None, algorithm: Algorithm, resum
     )
 
 
-def _judge(env: Environment, algorithm: Algorithm, config: RunConfig) -> Callable[[PyTree], dict[str, float]] | None:
+def _judge(env: Environment, algorithm: Algorithm, config: RunConfig) -> Callable[[PyTree], dict[str, Any]]:
     """params -> how the method's main policy does in a few greedy episodes, always the same ones."""
     name, policy = next(iter(algorithm.policies.items()))
     play = evaluator(env, policy, config.evaluation_episodes)
 
-    def judge(params: PyTree) -> dict[str, float]:
+    def judge(params: PyTree) -> dict[str, Any]:
         found = summary(play(params, jax.random.key(config.seed + 1_000_003), 0.0), env.spec)
         return {f"test_{k}": found[k] for k in ("win_rate", "return", "length") if found[k] is not None} | {"test_policy": name}
 
@@ -257,5 +257,5 @@ def _check_positive(record: Any, names: Any, may_be_none: tuple[str, ...] = ()) 
         value = getattr(record, name)
         if value is None and name in may_be_none:
             continue
-        if not value > 0:
+        if value is None or not value > 0:
             raise BadSetting(f"{name} must be positive, not {value}")

@@ -17,7 +17,7 @@ from limbeck.envs.base import Environment
 from limbeck.errors import BadSetting, Diverged
 from limbeck.learn import MAX_ITERATIONS, Learner, Report
 from limbeck.store import RunFolder
-from limbeck.types import Algorithm, TrainState
+from limbeck.types import Algorithm, Policy, TrainState
 
 Row = dict[str, Any]
 STRETCH_SECONDS = 0.7
@@ -33,8 +33,12 @@ class Trained:
     """What a run leaves behind."""
 
     algorithm: Algorithm
-    params: PyTree
+    params: PyTree = field(repr=False)
     rows: list[Row] = field(repr=False)
+
+    def policy(self, name: str | None = None) -> tuple[Policy, PyTree]:
+        """One of the algorithm's policies, the main one unless named, with the parameters."""
+        return self.algorithm.policies[name or next(iter(self.algorithm.policies))], self.params
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,17 @@ def train(
     return Trained(algorithm, state.params, run.rows)
 
 
+def distil(env: Environment, algorithm: Algorithm, **options: Any) -> Trained:
+    """The second stage: `train` for a method that learns from a fixed data set, and so has a budget of its own.
+
+    Raises:
+        BadSetting: the method has no such budget; and see `train`.
+    """
+    if algorithm.source.total_updates is None:
+        raise BadSetting("this method learns by playing and needs a budget of steps: use train(env, algorithm, steps=...)")
+    return train(env, algorithm, **options)
+
+
 class _Run:
     """The bookkeeping of one run."""
 
@@ -144,8 +159,9 @@ class _Run:
             per_iteration = took / n if math.isfinite(per_iteration) else math.nextafter(math.inf, 0)  # the first one compiles
             self._check(report, first_update)
             at += n
-            due = self.evaluate is not None and (at % self.evaluate_every == 0 or at == self.plan.total)
-            row = self._row(state, report, took, n * phase.collect) | (dict(self.evaluate(state.params)) if due else {})
+            row = self._row(state, report, took, n * phase.collect)
+            if self.evaluate is not None and (at % self.evaluate_every == 0 or at == self.plan.total):
+                row |= self.evaluate(state.params)
             row["seconds"] = round(before + time.monotonic() - begun, 3)
             self._log(row)
             over = at >= self.plan.total

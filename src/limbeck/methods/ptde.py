@@ -17,8 +17,8 @@ bias the error); the rows come from continuous play, so there is no padding.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -78,12 +78,13 @@ PERSONALISERS: dict[str, Callable[[EnvSpec, TeacherSettings, PRNGKeyArray], Late
 }
 
 
-def teacher(spec: EnvSpec, settings: TeacherSettings) -> Algorithm:
-    """Stage 1 on any mixer.
+def teacher(spec: EnvSpec, settings: TeacherSettings = TeacherSettings(), **changes: Any) -> Algorithm:
+    """Stage 1 on any mixer. `changes` replace single settings, such as `mixer="vdn"`.
 
     Raises:
         UnknownName: there is no such personaliser or mixer.
     """
+    settings = replace(settings, **changes)
     if settings.personaliser not in PERSONALISERS:
         raise unknown("personaliser", settings.personaliser, PERSONALISERS)
 
@@ -112,14 +113,20 @@ class Rows(NamedTuple):
     alive: Float[Array, "R"]
 
 
-def student(spec: EnvSpec, trained: QParams, settings: StudentSettings) -> Algorithm:
-    """Stage 2, from the parameters of a trained teacher.
+def student(
+    spec: EnvSpec,
+    trained: QParams,
+    settings: StudentSettings = StudentSettings(),
+    **changes: Any,
+) -> Algorithm:
+    """Stage 2, from the parameters of a trained teacher. `changes` replace single settings, such as `updates=5000`.
 
     Raises:
         BadSetting: the parameters are not those of a teacher with a latent.
     """
     if not isinstance(trained, QParams) or not isinstance(trained.agent, PersonalisedAgent):
         raise BadSetting("a student is distilled from a PTDE teacher: train one first, with `limbeck train ptde`")
+    settings = replace(settings, **changes)
     half = jnp.float16 if spec.unit_scale else jnp.float32
     frozen = trained.agent
     hidden = frozen.core.hidden_size
@@ -141,6 +148,7 @@ def student(spec: EnvSpec, trained: QParams, settings: StudentSettings) -> Algor
     as_teacher = q_policy(lambda params: params.teacher, PRIVILEGED, init_carry)
     as_student = q_policy(student_agent, LOCAL, init_carry)
     schedule = optax.cosine_decay_schedule(settings.lr, settings.updates, settings.lr_end / settings.lr)
+    which: Any = StudentParams("learn", "freeze")  # type: ignore[arg-type]
     per_iteration = 100
     return Algorithm(
         init=init,
@@ -156,9 +164,7 @@ def student(spec: EnvSpec, trained: QParams, settings: StudentSettings) -> Algor
             total_updates=settings.updates,
             prepare=label,
         ),
-        optimiser=optax.multi_transform(
-            {"learn": optax.adam(schedule), "freeze": optax.set_to_zero()}, StudentParams("learn", "freeze")
-        ),
+        optimiser=optax.multi_transform({"learn": optax.adam(schedule), "freeze": optax.set_to_zero()}, which),
         policies={"student": as_student, "teacher": as_teacher},
         init_target=lambda params: (),
     )

@@ -10,8 +10,8 @@ teacher of PTDE, come in through `q_learning`; other mixers by name.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,12 +83,13 @@ MIXERS: dict[str, Callable[[EnvSpec, QSettings, PRNGKeyArray], Mixer]] = {
 }
 
 
-def build(spec: EnvSpec, settings: QSettings) -> Algorithm:
-    """IQL, VDN or QMIX, by `settings.mixer`.
+def build(spec: EnvSpec, settings: QSettings = QSettings(), **changes: Any) -> Algorithm:
+    """IQL, VDN or QMIX, by `settings.mixer`. `changes` replace single settings, such as `mixer="vdn"`.
 
     Raises:
         UnknownName: there is no such mixer.
     """
+    settings = replace(settings, **changes)
     return q_learning(spec, settings, lambda key: RecurrentAgent(spec, settings.hidden, key), LOCAL)
 
 
@@ -110,12 +111,17 @@ def q_learning(spec: EnvSpec, settings: QSettings, make_agent: Callable[[PRNGKey
     def copy_sometimes(params: QParams, target: QParams, updates: Array) -> QParams:
         return jax.tree.map(lambda new, old: jnp.where(updates % settings.target_every == 0, new, old), params, target)
 
+    falling = optax.linear_schedule(settings.eps_start, settings.eps_end, settings.eps_steps)
+
+    def explore(steps: Array) -> Array:
+        return jnp.asarray(falling(steps))
+
     policy = q_policy(lambda params: params.agent, view, init_carry)
     return Algorithm(
         init=init,
         init_carry=init_carry,
         act=policy.act,
-        explore=optax.linear_schedule(settings.eps_start, settings.eps_end, settings.eps_steps),
+        explore=explore,
         loss=loss,
         source=Source(
             Replay(settings.buffer, settings.batch, half=spec.unit_scale), settings.segment, settings.updates, settings.learn_after

@@ -46,12 +46,14 @@ def local_dim(spec: EnvSpec) -> int:
 
 def gru_drive(core: eqx.nn.GRUCell, x: Float[Array, "... i"]) -> Float[Array, "... 3H"]:
     """The part of a GRU that does not depend on the hidden state."""
+    assert core.bias is not None
     drive = x @ core.weight_ih.T
     return drive + jnp.broadcast_to(core.bias, drive.shape)
 
 
 def gru_step(core: eqx.nn.GRUCell, drive: Float[Array, "... 3H"], hidden: Float[Array, "... H"]) -> Float[Array, "... H"]:
     """The rest of the GRU; together the same numbers as `core(x, hidden)`."""
+    assert core.bias_n is not None
     r_x, z_x, n_x = jnp.split(drive, 3, axis=-1)
     r_h, z_h, n_h = jnp.split(hidden @ core.weight_hh.T, 3, axis=-1)
     r = jax.nn.sigmoid(r_x + r_h)

@@ -20,7 +20,7 @@ Moments = tuple[Float[Array, "... N Z"], Float[Array, "... N Z"] | None]
 class Latent(Protocol):
     """What `PersonalisedAgent` asks of a latent module. A variance of None means: no noise."""
 
-    def moments(self, x: Float[Array, "... N D"], state: Float[Array, "... S"] | None) -> Moments: ...
+    def moments(self, x: Float[Array, "... N D"], state: Float[Array, "... S"]) -> Moments: ...
 
 
 class StateHypernetwork(eqx.Module):
