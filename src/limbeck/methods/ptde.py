@@ -179,5 +179,5 @@ def match_mean(params: StudentParams, target: PyTree, rows: Rows, key: PRNGKeyAr
     """mean over living rows of sum over the 64 numbers of (mu - z')^2. Only `params.latent` gets a gradient."""
     guess, _ = params.latent.moments(rows.x.astype(jnp.float32), None)
     error = ((jax.lax.stop_gradient(rows.mean) - guess) ** 2).sum(-1)
-    spread = ((rows.mean - rows.mean.mean(0)) ** 2).sum(-1)
+    spread = ((rows.mean - rows.mean.mean(0, keepdims=True)) ** 2).sum(-1)
     return masked_mean(error, rows.alive), {"unexplained": masked_mean(error, rows.alive) / masked_mean(spread, rows.alive)}
