@@ -210,7 +210,7 @@ class Learner:
         params = optax.apply_updates(at.params, step)
         updates = at.updates + 1
         target = algorithm.after_update(params, at.target, updates)
-        return _Learned(params, target, opt_state, updates), {"loss": loss, "gradient_norm": optax.global_norm(gradient), **metrics}
+        return _Learned(params, target, opt_state, updates), {"loss": loss, "gradient_norm": optax.tree.norm(gradient), **metrics}
 
 
 class _Learned(NamedTuple):
