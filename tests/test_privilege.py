@@ -54,7 +54,7 @@ def jacobians(agent, some):
         return jax.lax.scan(step, hidden, (seen, jax.random.split(jax.random.key(3), STEPS)))[1]
 
     by_obs, by_state = jax.jit(jax.jacrev(q_of, (0, 1)))(some.obs, some.state)
-    # [step, agent, action, step', world', agent', O] -> [step, agent, step', world', agent']; the same without an agent for the state
+    # [step, agent, action, step', world', agent', O] -> [step, agent, step', world', agent']; the state has no agent axis
     return np.abs(by_obs).sum((2, -1)), np.abs(by_state).sum((2, -1))
 
 
