@@ -1,12 +1,15 @@
 """The command line: `limbeck demo | list | train | distil | evaluate | bench`. Each verb is a function for programs too."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import jax
 import tyro
@@ -31,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point. Exit codes: 0 well; 2 the user can mend it, one line says how; 130 stopped by the user."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        _prepare_devices()
+        prepare_devices()
         _dispatch(words)
     except LimbeckError as error:
         print(f"limbeck: {error}", file=sys.stderr)
@@ -56,7 +59,7 @@ def _dispatch(words: list[str]) -> None:
     VERBS[verb](rest)
 
 
-def _prepare_devices() -> None:
+def prepare_devices() -> None:
     """One device per core, and compiled programs kept between starts. Both only if nothing has been decided yet."""
     if not os.environ.get("JAX_NUM_CPU_DEVICES") and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -204,6 +207,8 @@ def _distil(words: list[str]) -> None:
     else:
         teacher, student = None, next(iter(STUDENTS))
     preset, words = _take_preset(words, STUDENTS[student].presets)
+    if teacher is None and not {"-h", "--help"} & set(words):
+        raise BadSetting("name the teacher's run folder first: limbeck distil RUN [--out RUN2]")
     options, settings = _with_settings(
         DistilOptions, preset or STUDENTS[student].settings, words, "distil RUN [--preset fast|paper]"
     )
@@ -278,9 +283,7 @@ def _show(label: str, out: str, run: Callable[[Any], Any]) -> None:
 
 def _options(cls: Any, words: list[str], prog: str) -> Any:
     """Options parsed by tyro; a mistake becomes one line."""
-    import contextlib
-    import io
-
+    _check_names(cls, words)
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
@@ -290,7 +293,7 @@ def _options(cls: Any, words: list[str], prog: str) -> Any:
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise BadSetting(_one_line(box.getvalue()) + f"; see limbeck {prog.split()[0]} --help") from None
+        raise BadSetting(f"{_one_line(box.getvalue())}; see limbeck {prog.split()[0]} --help") from None
 
 
 def _with_settings(options: Any, settings: Any, words: list[str], prog: str) -> tuple[Any, Any]:
@@ -302,9 +305,44 @@ def _with_settings(options: Any, settings: Any, words: list[str], prog: str) -> 
     return parsed.run_, parsed.method_
 
 
+def _check_names(cls: Any, words: list[str]) -> None:
+    """Options by name, before anything else: the nearest one is worth more than what a parser would say."""
+    known = [f"--{name.replace('_', '-')}" for name in _field_names(cls)]
+    for word in words:
+        name = word.partition("=")[0].replace("_", "-")
+        if name.startswith("--") and name not in (*known, "--help"):
+            raise unknown("option", name, known)
+
+
+def _field_names(cls: Any) -> Iterator[str]:
+    for field in dataclasses.fields(cls):
+        nested = field.default if dataclasses.is_dataclass(field.default) else get_args(field.type)[:1]
+        if nested and dataclasses.is_dataclass(nested[0] if isinstance(nested, tuple) else nested):
+            yield from _field_names(nested[0] if isinstance(nested, tuple) else nested)
+        else:
+            yield field.name
+
+
 def _one_line(box: str) -> str:
-    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()]
-    return " ".join(line for line in lines if line and not line.startswith(("Parsing error", "For full helptext")))
+    """What tyro says in a box, as a sentence."""
+    lines = (line.strip("│╭╮╰╯─ ") for line in box.splitlines())
+    text = " ".join(line for line in lines if line)
+    for pattern, sentence in _SENTENCES.items():
+        found = re.search(pattern, text)
+        if found:
+            return sentence.format(*found.groups())
+    return text
+
+
+_SENTENCES = {
+    r"Error parsing (--\S+): .*'([^']*)' Argument helptext: --\S+ (?:\{None\}\|)?(\w+)": "{0} needs {2}, not '{1}'",
+    r"Error parsing (--\S+): (.*) Argument helptext": "{0}: {1}",
+    r"Missing value for argument '(--\S+)'": "{0} needs a value",
+    r"Missing from limbeck \S+.*?: (--\S+) (\w+)": "{0} {1} is missing",
+    r"Missing from limbeck": "an argument is missing",
+    r"Unrecognized options: (\S+)": "'{0}' is one word too many",
+}
+"""what tyro says, and how it is said here"""
 
 
 def _take_preset(words: list[str], presets: dict[str, Any]) -> tuple[Any, list[str]]:

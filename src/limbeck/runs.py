@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import jax
 from jaxtyping import PyTree
@@ -18,8 +19,8 @@ from limbeck.evaluate import Table, evaluate, evaluator, summary
 from limbeck.learn import Learner, usable_devices
 from limbeck.methods import METHODS, STUDENTS, Method
 from limbeck.store import RunFolder
-from limbeck.train import Row, Trained, train
-from limbeck.types import Algorithm
+from limbeck.train import Plan, Row, Trained, train
+from limbeck.types import Algorithm, EnvSpec
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,14 @@ def resolve(config: RunConfig) -> RunConfig:
         BadSetting: a value that makes no sense.
     """
     settings = dataclasses.asdict(settings_of(config))
+    _check_teacher(config)
     _check_positive(config, ("steps", "worlds", "evaluations", "evaluation_episodes"), may_be_none=("steps",))
     make_env(config)
     resolved = dataclasses.replace(config, settings=settings, devices=config.devices or usable_devices(config.worlds))
-    Learner(make_env(resolved), build(resolved), resolved.worlds, resolved.devices)  # sizes that do not fit are refused here
+    learner = Learner(
+        make_env(resolved), build(resolved), resolved.worlds, resolved.devices
+    )  # sizes that do not fit are refused here
+    Plan.of(learner, resolved.steps)
     return resolved
 
 
@@ -101,9 +106,7 @@ def settings_of(config: RunConfig) -> Any:
     """The method's settings as its own dataclass, with defaults for what the configuration leaves out."""
     method = find_method(config.method)
     settings = _typed(type(method.settings), dataclasses.asdict(method.settings) | config.settings, f"setting of {config.method}")
-    _check_positive(
-        settings, [n for n in ("hidden", "batch", "buffer", "segment", "updates", "latent", "rows") if hasattr(settings, n)]
-    )
+    _check_positive(settings, [n for n in _SIZES if hasattr(settings, n)])
     return settings
 
 
@@ -139,6 +142,11 @@ def resume(path: str | Path, watch: Callable[[Row], None] = lambda row: None) ->
     """
     folder = RunFolder.open(path)
     config = from_dict(folder.config)
+    if config.devices is not None and config.devices > jax.device_count():
+        raise BadSetting(
+            f"{path} was begun on {config.devices} devices and continues only on as many; here are {jax.device_count()}: "
+            f"set JAX_NUM_CPU_DEVICES={config.devices}"
+        )
     return _go(config, folder, build(config), True, watch)
 
 
@@ -213,7 +221,7 @@ def compare(paths: list[str], episodes: int, seed: int = 0, env: str | None = No
     policies, teacher = {}, None
     for run in runs:
         spec = make_env(run.config).spec
-        if (spec.obs_dim, spec.state_dim, spec.n_actions) != (world.spec.obs_dim, world.spec.state_dim, world.spec.n_actions):
+        if _sizes(spec) != _sizes(world.spec):
             raise BadSetting(f"{run.name} was trained in {spec.name}, whose sizes are not those of {world.spec.name}")
         reference = run.config.teacher["run"] if run.config.teacher is not None else None
         for name, policy in run.algorithm.policies.items():
@@ -222,6 +230,14 @@ def compare(paths: list[str], episodes: int, seed: int = 0, env: str | None = No
         if reference is not None:
             teacher = f"{reference}:greedy" if reference in paths else f"{run.name}:teacher"
     return evaluate(world, policies, episodes, jax.random.key(seed), teacher=teacher)
+
+
+_SIZES = ("hidden", "embed", "hyper", "latent", "segment", "batch", "buffer", "rows", "updates", "target_every", "lr")
+"""settings that make sense only above zero, in whatever method has them"""
+
+
+def _sizes(spec: EnvSpec) -> tuple[int, ...]:
+    return spec.n_agents, spec.n_actions, spec.obs_dim, spec.state_dim
 
 
 def _imported(name: str) -> Method:
@@ -241,15 +257,36 @@ def _typed(cls: type, document: Mapping[str, Any], what: str) -> Any:
     for key, value in document.items():
         if key not in hints:
             raise unknown(what, key, hints)
-        kind = hints[key]
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            continue
-        if kind in (int, float, str, bool) and (type(value) is not kind):
-            raise BadSetting(f"{what} '{key}' must be of type {kind.__name__}, not {value!r}")
+        if not _fits(value, hints[key]):
+            kind = " or ".join("null" if each is type(None) else _plain_type(each).__name__ for each in _kinds(hints[key]))
+            raise BadSetting(f"{what} '{key}' must be of type {kind}, not {value!r}")
     try:
         return cls(**document)
     except TypeError as error:
         raise BadSetting(f"incomplete {what}: {error}") from error
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if isinstance(hint, UnionType) else (hint,)
+
+
+def _plain_type(kind: Any) -> type:
+    return get_origin(kind) or kind
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value from JSON is of this type. A whole number is a float too; a truth value is no number."""
+    kinds = [_plain_type(kind) for kind in _kinds(hint)]
+    return type(value) in kinds or (type(value) is int and float in kinds)
+
+
+def _check_teacher(config: RunConfig) -> None:
+    needed = config.method in STUDENTS
+    given = set(config.teacher or ())
+    if needed and given != {"run", "method", "settings"}:
+        raise BadSetting(f"{config.method} needs a teacher with run, method and settings: use limbeck distil RUN")
+    if not needed and given:
+        raise BadSetting(f"{config.method} has no teacher; leave it out of the configuration")
 
 
 def _check_positive(record: Any, names: Any, may_be_none: tuple[str, ...] = ()) -> None:

@@ -201,7 +201,7 @@ class _Run:
         update = first_update + (int(np.argmin(finite)) + 1) * self.learner.algorithm.source.updates
         good = self.folder.checkpoints()[-1:] if self.folder is not None else []
         keep = f"the last good checkpoint is {good[0]}" if good else "there is no checkpoint yet"
-        raise Diverged(f"the loss is not a finite number at update {update}; {keep}; try a smaller --settings.lr in a new run")
+        raise Diverged(f"the loss is not a finite number at update {update}; {keep}; try a smaller --lr in a new run")
 
     def _log(self, row: Row) -> None:
         self.rows.append(row)
