@@ -43,7 +43,7 @@ class QSettings:
     """hidden units of QMIX's hypernetworks"""
     gamma: float = 0.99
     """discount"""
-    td_lambda: float = 0.6
+    td_lambda: float = 0.8
     """0: one-step targets; 1: Monte Carlo"""
     lr: float = 1e-3
     """Adam's step size"""
@@ -55,15 +55,15 @@ class QSettings:
     """share of random actions at the start"""
     eps_end: float = 0.05
     """share of random actions after `eps_steps`"""
-    eps_steps: int = 100_000
+    eps_steps: int = 50_000
     """environment steps over which exploration falls"""
-    segment: int = 128
+    segment: int = 32
     """transitions in a segment (T)"""
     batch: int = 32
     """segments per update"""
-    buffer: int = 5000
+    buffer: int = 10_000
     """segments kept in the replay"""
-    updates: int = 1
+    updates: int = 4
     """updates per segment collected in every world"""
     learn_after: int = 0
     """environment steps before the first update"""

@@ -47,8 +47,7 @@ class StateHypernetwork(eqx.Module):
     def __call__(self, x: Float[Array, "... N D"], state: Float[Array, "... S"]) -> Float[Array, "... N Z"]:
         """Inputs of all agents, one state -> g of all agents."""
         h = jax.nn.relu(affine(self.hidden, x))
-        shared = (state @ self.tensor.reshape(self.tensor.shape[0], -1)).reshape(*state.shape[:-1], *self.tensor.shape[1:])
-        mapped = h @ shared + (state @ self.tensor_bias)[..., None, :]
+        mapped = _contract(self.tensor, state, h) + (state @ self.tensor_bias)[..., None, :]
         return jax.nn.elu(mapped + affine(self.bias, x))
 
     def built(self, x: Float[Array, "D"], state: Float[Array, "S"]) -> Float[Array, "Z"]:
@@ -56,6 +55,13 @@ class StateHypernetwork(eqx.Module):
         h = jax.nn.relu(affine(self.hidden, x))
         weight = jnp.einsum("h,shz->sz", h, self.tensor) + self.tensor_bias
         return jax.nn.elu(state @ weight + affine(self.bias, x))
+
+
+@jax.checkpoint
+def _contract(tensor: Float[Array, "S H Z"], state: Float[Array, "... S"], h: Float[Array, "... N H"]) -> Float[Array, "... N Z"]:
+    """The state first, then each agent's h. Recomputed in the backward pass: keeping [H, Z] numbers per decision costs more."""
+    shared = (state @ tensor.reshape(tensor.shape[0], -1)).reshape(*state.shape[:-1], *tensor.shape[1:])
+    return h @ shared
 
 
 class Head(eqx.Module):

@@ -1,0 +1,120 @@
+"""Win rates of VDN, QMIX, the PTDE teacher and its student on four battles, three seeds each, as docs/results.md shows them.
+
+    python reproduce/smac_table.py                     about an hour on two cores; runs that are there already are not repeated
+
+Each run is an ordinary run folder under `runs/smac_table`. The last evaluation has 512 greedy episodes per seed.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import tyro
+from rich.console import Console
+
+from limbeck import runs, stats
+from limbeck.cli import prepare_devices
+from limbeck.evaluate import evaluate
+from limbeck.progress import live
+from limbeck.runs import RunConfig
+
+STEPS = {"smac/3s_vs_5z": 600_000, "smac/3m": 400_000, "smac/2s3z": 200_000, "smac/5m_vs_6m": 300_000}
+METHODS = ("vdn", "qmix", "ptde", "ptde-student")
+TITLES = {"vdn": "VDN", "qmix": "QMIX", "ptde": "PTDE teacher", "ptde-student": "PTDE student"}
+PUBLISHED = {
+    # Chen et al., arXiv 2210.08872, table 2: the real game, 2.05M steps, 3 seeds.
+    "smac/3s_vs_5z": {"qmix": "12.8 ± 16.5", "ptde": "99.2 ± 0.6", "ptde-student": "88.7 ± 2.7"},
+    "smac/5m_vs_6m": {"qmix": "58.6 ± 6.8", "ptde": "80.6 ± 0.8", "ptde-student": "69.0 ± 8.8"},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the reproduction can be told."""
+
+    out: str = "runs/smac_table"
+    seeds: int = 3
+    episodes: int = 512
+    maps: tuple[str, ...] = tuple(STEPS)
+    worlds: int = 16
+    shorten: int = 1
+    """divides every budget, for a trial"""
+    page: str | None = None
+    """a page (docs/results.md) between whose markers the table goes; None: print it only"""
+
+
+def main(options: Options) -> None:
+    console = Console()
+    found: dict[tuple[str, str], list[dict]] = {}
+    for name in options.maps:
+        for seed in range(options.seeds):
+            for method in METHODS:
+                path = Path(options.out) / f"{method}-{name.replace('/', '-')}-{seed}"
+                found.setdefault((name, method), []).append(one(name, method, seed, path, options, console))
+                Path(options.out, "results.json").write_text(
+                    json.dumps([{"env": env, "method": m, "seeds": rows} for (env, m), rows in found.items()], indent=1)
+                )
+    text = table(found, options)
+    console.print(text, highlight=False)
+    if options.page:
+        page = Path(options.page)
+        before, _, rest = page.read_text().partition("<!-- results -->")
+        page.write_text(f"{before}<!-- results -->\n{text}\n<!-- /results -->{rest.partition('<!-- /results -->')[2]}")
+
+
+def one(name: str, method: str, seed: int, path: Path, options: Options, console: Console) -> dict:
+    """A run and its evaluation, unless they are there."""
+    kept = path / "evaluation.json"
+    if kept.exists():
+        return json.loads(kept.read_text())
+    if not (path / "params.safetensors").exists():
+        with live(path.name, console) as watch:
+            if path.exists():
+                runs.resume(path, watch)
+            else:
+                runs.start(config(name, method, seed, options), path, watch)
+    run = runs.load(path)
+    policy = next(iter(run.algorithm.policies.values()))
+    row = evaluate(runs.make_env(run.config), {method: (policy, run.params)}, options.episodes, jax.random.key(1000 + seed)).rows[0]
+    row["seconds"] = run.folder.metrics()[-1]["seconds"]
+    kept.write_text(json.dumps(row))
+    return row
+
+
+def config(name: str, method: str, seed: int, options: Options) -> RunConfig:
+    """What is run: the methods' defaults, for the same number of steps."""
+    common = RunConfig(method, name, seed=seed, worlds=options.worlds, checkpoint_seconds=600.0, evaluations=5)
+    if method != "ptde-student":
+        return dataclasses.replace(common, steps=STEPS[name] // options.shorten)
+    teacher = Path(options.out) / f"ptde-{name.replace('/', '-')}-{seed}"
+    trained = runs.load(teacher).config
+    source = {"run": str(teacher), "method": trained.method, "settings": trained.settings}
+    return dataclasses.replace(common, teacher=source, evaluations=2)
+
+
+def table(found: dict[tuple[str, str], list[dict]], options: Options) -> str:
+    """Markdown: mean over seeds with a 95 % interval (bootstrap over seeds), and each seed."""
+    head = ["map", "steps", *(TITLES[m] for m in METHODS), "student / teacher"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name in options.maps:
+        cells = [cell([row["win_rate"] for row in found[name, m]]) for m in METHODS]
+        means = {m: sum(row["win_rate"] for row in found[name, m]) for m in METHODS}
+        kept = f"{means['ptde-student'] / means['ptde']:.0%}" if means["ptde"] else "-"
+        lines.append("| " + " | ".join([name, f"{STEPS[name] // options.shorten:,}", *cells, kept]) + " |")
+        if name in PUBLISHED:
+            paper = [PUBLISHED[name].get(m, "-") for m in METHODS]
+            lines.append("| " + " | ".join(["*the paper, real game*", "2,050,000", *paper, "-"]) + " |")
+    return "\n".join(lines)
+
+
+def cell(rates: list[float]) -> str:
+    """Percent."""
+    mean = stats.mean_ci([100 * rate for rate in rates])
+    each = ", ".join(f"{100 * rate:.0f}" for rate in rates)
+    return f"{mean.value:.1f} [{mean.low:.0f}, {mean.high:.0f}] ({each})"
+
+
+if __name__ == "__main__":
+    prepare_devices()
+    main(tyro.cli(Options))
