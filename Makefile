@@ -59,7 +59,7 @@ $(DEV): requirements-dev.lock requirements.lock pyproject.toml
 # The locks name every file's hash and no index, for all platforms and Python 3.11 or later. `make lock LOCK_ARGS=--upgrade` renews them.
 UV := build/lock/bin/uv
 COMPILE := $(UV) pip compile pyproject.toml --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
-	--generate-hashes --no-emit-index-url --default-index https://pypi.org/simple --custom-compile-command "make lock" --group build
+	--generate-hashes --no-emit-index-url --custom-compile-command "make lock" --group build
 
 lock:
 	$(PYTHON) -m venv build/lock
