@@ -325,7 +325,7 @@ def _field_names(cls: Any) -> Iterator[str]:
 
 def _one_line(box: str) -> str:
     """What tyro says in a box, as a sentence."""
-    lines = (line.strip("│╭╮╰╯─ ") for line in box.splitlines())
+    lines = (re.sub(r"^[-─+╭╰]*[-─]{3,}[-─+╮╯]*$", "", line.strip("│|╭╮╰╯─ ")).strip() for line in box.splitlines())
     text = " ".join(line for line in lines if line)
     for pattern, sentence in _SENTENCES.items():
         found = re.search(pattern, text)
