@@ -24,6 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "losses": set(),
     "replay": set(),
     "stats": set(),
+    "arguments": set(),
     "tensors": set(),
     "store": {"tensors"},
     "progress": set(),

@@ -1,21 +1,19 @@
 """The command line: `limbeck demo | list | train | distil | evaluate | bench`. Each verb is a function for programs too."""
 
-import contextlib
 import dataclasses
-import io
 import json
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any
 
 import jax
 import tyro
 from rich.console import Console
 from rich.table import Table
 
+from limbeck import arguments
 from limbeck.errors import BadSetting, LimbeckError, unknown
 
 USAGE = """usage: limbeck VERB ...
@@ -151,7 +149,7 @@ def _list(words: list[str]) -> None:
     from limbeck.methods import METHODS, STUDENTS
     from limbeck.methods.value_decomposition import MIXERS
 
-    _options(dataclasses.make_dataclass("ListOptions", []), words, "list")
+    arguments.parse(dataclasses.make_dataclass("ListOptions", []), words, "list")
     console = Console()
     worlds = Table("world", *("agents", "actions", "obs", "state", "limit"), title="worlds")
     for name in registry.names():
@@ -182,7 +180,7 @@ def _train(words: list[str]) -> None:
             return
         raise BadSetting("name a method first: limbeck train METHOD --env ENV; methods: " + ", ".join(METHODS))
     name = words[0]
-    options, settings = _with_settings(TrainOptions, runs.find_method(name).settings, words[1:], f"train {name}")
+    options, settings = arguments.with_settings(TrainOptions, runs.find_method(name).settings, words[1:], f"train {name}")
     config = runs.RunConfig(
         method=name,
         settings=dataclasses.asdict(settings),
@@ -209,7 +207,7 @@ def _distil(words: list[str]) -> None:
     preset, words = _take_preset(words, STUDENTS[student].presets)
     if teacher is None and not {"-h", "--help"} & set(words):
         raise BadSetting("name the teacher's run folder first: limbeck distil RUN [--out RUN2]")
-    options, settings = _with_settings(
+    options, settings = arguments.with_settings(
         DistilOptions, preset or STUDENTS[student].settings, words, "distil RUN [--preset fast|paper]"
     )
     assert teacher is not None
@@ -229,7 +227,7 @@ def _distil(words: list[str]) -> None:
 def _evaluate(words: list[str]) -> None:
     from limbeck import runs
 
-    options = _options(EvaluateOptions, words, "evaluate")
+    options = arguments.parse(EvaluateOptions, words, "evaluate")
     if not options.runs:
         raise BadSetting("name at least one run folder: limbeck evaluate RUN [RUN ...]")
     table = runs.compare(list(options.runs), options.episodes, options.seed, options.env)
@@ -241,7 +239,7 @@ def _evaluate(words: list[str]) -> None:
 def _bench(words: list[str]) -> None:
     from limbeck import bench
 
-    options = _options(OutOptions, words, "bench")
+    options = arguments.parse(OutOptions, words, "bench")
     report = bench.run(Console())
     if options.json:
         _write(options.json, json.dumps(report, indent=2))
@@ -250,7 +248,7 @@ def _bench(words: list[str]) -> None:
 def _demo(words: list[str]) -> None:
     from limbeck import demo
 
-    demo.run(_options(demo.DemoOptions, words, "demo"), Console())
+    demo.run(arguments.parse(demo.DemoOptions, words, "demo"), Console())
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
@@ -279,70 +277,6 @@ def _show(label: str, out: str, run: Callable[[Any], Any]) -> None:
         print(f"limbeck: stopped; all is saved, continue with: limbeck train --resume {out}", file=sys.stderr)
         sys.exit(130)
     console.print(f"run folder: {out}", highlight=False, soft_wrap=True)
-
-
-def _options(cls: Any, words: list[str], prog: str) -> Any:
-    """Options parsed by tyro; a mistake becomes one line."""
-    _check_names(cls, words)
-    box = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(box):
-            return tyro.cli(
-                cls, args=words, prog=f"limbeck {prog}", config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
-            )
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        raise BadSetting(f"{_one_line(box.getvalue())}; see limbeck {prog.split()[0]} --help") from None
-
-
-def _with_settings(options: Any, settings: Any, words: list[str], prog: str) -> tuple[Any, Any]:
-    both = dataclasses.make_dataclass(
-        "Options",
-        [("run_", Annotated[options, tyro.conf.arg(name="")]), ("method_", type(settings), dataclasses.field(default=settings))],
-    )
-    parsed = _options(both, words, prog)
-    return parsed.run_, parsed.method_
-
-
-def _check_names(cls: Any, words: list[str]) -> None:
-    """Options by name, before anything else: the nearest one is worth more than what a parser would say."""
-    known = [f"--{name.replace('_', '-')}" for name in _field_names(cls)]
-    for word in words:
-        name = word.partition("=")[0].replace("_", "-")
-        if name.startswith("--") and name not in (*known, "--help"):
-            raise unknown("option", name, known)
-
-
-def _field_names(cls: Any) -> Iterator[str]:
-    for field in dataclasses.fields(cls):
-        nested = field.default if dataclasses.is_dataclass(field.default) else get_args(field.type)[:1]
-        if nested and dataclasses.is_dataclass(nested[0] if isinstance(nested, tuple) else nested):
-            yield from _field_names(nested[0] if isinstance(nested, tuple) else nested)
-        else:
-            yield field.name
-
-
-def _one_line(box: str) -> str:
-    """What tyro says in a box, as a sentence."""
-    lines = (re.sub(r"^[-─+╭╰]*[-─]{3,}[-─+╮╯]*$", "", line.strip("│|╭╮╰╯─ ")).strip() for line in box.splitlines())
-    text = " ".join(line for line in lines if line)
-    for pattern, sentence in _SENTENCES.items():
-        found = re.search(pattern, text)
-        if found:
-            return sentence.format(*found.groups())
-    return text
-
-
-_SENTENCES = {
-    r"Error parsing (--\S+): .*'([^']*)' Argument helptext: --\S+ (?:\{None\}\|)?(\w+)": "{0} needs {2}, not '{1}'",
-    r"Error parsing (--\S+): (.*) Argument helptext": "{0}: {1}",
-    r"Missing value for argument '(--\S+)'": "{0} needs a value",
-    r"Missing from limbeck \S+.*?: (--\S+) (\w+)": "{0} {1} is missing",
-    r"Missing from limbeck": "an argument is missing",
-    r"Unrecognized options: (\S+)": "'{0}' is one word too many",
-}
-"""what tyro says, and how it is said here"""
 
 
 def _take_preset(words: list[str], presets: dict[str, Any]) -> tuple[Any, list[str]]:
