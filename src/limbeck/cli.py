@@ -150,7 +150,7 @@ def _list(words: list[str]) -> None:
     from limbeck.methods.value_decomposition import MIXERS
 
     arguments.parse(dataclasses.make_dataclass("ListOptions", []), words, "list")
-    console = Console()
+    console = _console()
     worlds = Table("world", *("agents", "actions", "obs", "state", "limit"), title="worlds")
     for name in registry.names():
         spec = registry.make(name).spec
@@ -231,7 +231,7 @@ def _evaluate(words: list[str]) -> None:
     if not options.runs:
         raise BadSetting("name at least one run folder: limbeck evaluate RUN [RUN ...]")
     table = runs.compare(list(options.runs), options.episodes, options.seed, options.env)
-    Console().print(table.rich(f"{options.episodes} greedy episodes each"))
+    _console().print(table.rich(f"{options.episodes} greedy episodes each"))
     if options.json:
         _write(options.json, table.to_json())
 
@@ -240,7 +240,7 @@ def _bench(words: list[str]) -> None:
     from limbeck import bench
 
     options = arguments.parse(OutOptions, words, "bench")
-    report = bench.run(Console())
+    report = bench.run(_console())
     if options.json:
         _write(options.json, json.dumps(report, indent=2))
 
@@ -248,7 +248,7 @@ def _bench(words: list[str]) -> None:
 def _demo(words: list[str]) -> None:
     from limbeck import demo
 
-    demo.run(arguments.parse(demo.DemoOptions, words, "demo"), Console())
+    demo.run(arguments.parse(demo.DemoOptions, words, "demo"), _console())
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
@@ -264,12 +264,18 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
 # -- plumbing --------------------------------------------------------------------------------------------------------------
 
 
+def _console() -> Console:
+    """A terminal is as wide as it is; a file or a pipe is given room for the tables."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
 def _show(label: str, out: str, run: Callable[[Any], Any]) -> None:
     """Runs with a live line, and says afterwards where everything is or how to go on."""
     from limbeck.progress import live
     from limbeck.train import Interrupted
 
-    console = Console()
+    console = _console()
     try:
         with live(label, console) as watch:
             run(watch)

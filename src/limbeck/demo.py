@@ -22,10 +22,10 @@ from limbeck.train import Trained
 from limbeck.types import Policy
 
 LABELS = {
-    "baseline": "QMIX, decentralised",
-    "giu": "teacher with the unified module",
-    "teacher": "teacher (PTDE stage 1)",
-    "student": "student (PTDE stage 2)",
+    "baseline": "QMIX baseline",
+    "giu": "teacher, unified (GIU)",
+    "teacher": "teacher (PTDE)",
+    "student": "student (PTDE)",
 }
 
 
@@ -43,8 +43,8 @@ class DemoOptions:
     """gradient steps of the student"""
     worlds: int = 16
     """copies of the battle in parallel"""
-    episodes: int = 1024
-    """greedy episodes for each row of the table"""
+    episodes: int = 512
+    """greedy episodes at each evaluation, and for each row of the table"""
     seed: int = 0
     """of everything random"""
     out: str = "runs/demo"
@@ -100,8 +100,8 @@ def _config(method: str, options: DemoOptions, **settings: Any) -> RunConfig:
         steps=options.steps,
         seed=options.seed,
         worlds=options.worlds,
-        evaluations=12,
-        evaluation_episodes=128,
+        evaluations=8,
+        evaluation_episodes=options.episodes,
     )
 
 
@@ -114,8 +114,8 @@ def _student_config(teacher: RunConfig, path: Path, options: DemoOptions) -> Run
         settings={"updates": options.student_updates},
         seed=options.seed,
         worlds=options.worlds,
-        evaluations=4,
-        evaluation_episodes=128,
+        evaluations=1,
+        evaluation_episodes=options.episodes,
         teacher={"run": str(path), "method": resolved.method, "settings": resolved.settings},
     )
 
@@ -138,8 +138,9 @@ def _speeds(table: Table, rows: dict[str, list[dict[str, Any]]]) -> Table:
     """The table with the pace of each one's training; the student's is that of the play it was recorded from."""
     labelled = []
     for row in table.rows:
-        paces = sorted(each["steps_per_s"] for each in rows[row["name"]] if "steps_per_s" in each)
-        labelled.append(row | {"name": LABELS[row["name"]], "steps_per_s": paces[len(paces) // 2]})
+        paces = sorted(each["steps_per_s"] for each in rows[row["policy"]] if "steps_per_s" in each)
+        label = LABELS[row["policy"]]
+        labelled.append(row | {"name": label, "policy": label, "steps_per_s": paces[len(paces) // 2]})
     return Table(labelled, table.episodes)
 
 

@@ -57,7 +57,7 @@ class Table:
         table = rich.table.Table(title=title)
         columns = {head: show for head, (name, show) in _COLUMNS.items() if any(row.get(name) is not None for row in self.rows)}
         for head in columns:
-            table.add_column(head, justify="left" if head == "policy" else "right")
+            table.add_column(head, justify="left" if head == "policy" else "right", no_wrap=True)
         for row in self.rows:
             table.add_row(*(show(row) for show in columns.values()))
         return table
@@ -260,11 +260,10 @@ def _label(row: dict[str, Any]) -> str:
 
 _COLUMNS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "policy": ("name", _label),
-    "win rate %": ("win_rate", _with_interval("win_rate", 100, 1)),
-    "return": ("return", _with_interval("return", 1, 2)),
-    "retention %": ("retention", _with_interval("retention", 100, 0)),
-    "length": ("length", lambda row: f"{row['length']:.1f}"),
+    "win %": ("win_rate", _with_interval("win_rate", 100, 0)),
+    "return": ("return", _with_interval("return", 1, 1)),
+    "kept %": ("retention", _with_interval("retention", 100, 0)),
     "parameters": ("parameters", _count("parameters")),
-    "FLOPs / decision": ("flops", _count("flops")),
+    "FLOPs": ("flops", _count("flops")),
     "steps/s": ("steps_per_s", _count("steps_per_s")),
 }

@@ -31,7 +31,7 @@ def live(label: str, console: Console) -> Iterator[Callable[[Row], None]]:
         text = facts(latest)
         bar.update(task, completed=row["progress"], facts=text)
         if not console.is_terminal and ("test_return" in row or row["progress"] >= 1):
-            console.print(f"{label:<14} {row['progress']:>5.0%}  {text}", highlight=False)
+            console.print(f"{label:<14} {row['progress']:>5.0%}  {text}", highlight=False, soft_wrap=True)
 
     with bar:
         task = bar.add_task(label, total=1.0, facts="compiling")
