@@ -19,7 +19,7 @@ from limbeck.evaluate import evaluate
 from limbeck.progress import live
 from limbeck.runs import RunConfig
 
-STEPS = {"smac/3s_vs_5z": 600_000, "smac/3m": 400_000, "smac/2s3z": 200_000, "smac/5m_vs_6m": 300_000}
+STEPS = {"smac/3s_vs_5z": 600_000, "smac/3m": 300_000, "smac/2s3z": 200_000, "smac/5m_vs_6m": 300_000}
 METHODS = ("vdn", "qmix", "ptde", "ptde-student")
 TITLES = {"vdn": "VDN", "qmix": "QMIX", "ptde": "PTDE teacher", "ptde-student": "PTDE student"}
 PUBLISHED = {

@@ -37,7 +37,7 @@ class DemoOptions:
     """the battle"""
     sight_range: float = 2.0
     """how far an agent sees; 9 is SMAC's own"""
-    steps: int = 300_000
+    steps: int = 200_000
     """environment steps for each of the three that learn by playing"""
     student_updates: int = 10_000
     """gradient steps of the student"""
@@ -49,9 +49,6 @@ class DemoOptions:
     """of everything random"""
     out: str = "runs/demo"
     """folder; if it is taken, a number is added"""
-
-
-LEARNING = {"segment": 32, "updates": 4, "eps_steps": 50_000, "td_lambda": 0.8, "target_every": 50}
 
 
 def run(options: DemoOptions, console: Console) -> Table:
@@ -96,7 +93,7 @@ def _config(method: str, options: DemoOptions, **settings: Any) -> RunConfig:
         method=method,
         env=options.env,
         env_settings={"sight_range": options.sight_range},
-        settings=LEARNING | settings,
+        settings=settings,
         steps=options.steps,
         seed=options.seed,
         worlds=options.worlds,
