@@ -19,7 +19,7 @@ from limbeck.rollout import collect, start
 from limbeck.train import train
 from limbeck.types import Decision, EnvSpec, Observation, Outcome
 
-SMALL = {"hidden": 8, "embed": 4, "hyper": 8}
+SMALL = {"hidden": 8, "embed": 4, "hyper": 8, "td_lambda": 0.6, "updates": 1}
 
 
 class ClockState(NamedTuple):

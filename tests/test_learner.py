@@ -22,7 +22,17 @@ from limbeck.train import Plan, train
 from limbeck.types import LOCAL, Algorithm, Policy, Source
 
 ENV = probe.Lever(length=2)
-SMALL = {"hidden": 8, "embed": 4, "hyper": 8, "segment": 4, "batch": 8, "buffer": 32, "target_every": 3, "eps_steps": 100}
+SMALL = {
+    "hidden": 8,
+    "embed": 4,
+    "hyper": 8,
+    "segment": 4,
+    "batch": 8,
+    "buffer": 32,
+    "target_every": 3,
+    "eps_steps": 100,
+    "updates": 1,
+}
 
 
 @cache

@@ -20,7 +20,7 @@ from limbeck.types import Decision, Segment
 
 SMALL = {
     **{"hidden": 16, "embed": 8, "hyper": 16, "segment": 8, "batch": 16, "buffer": 2000},
-    **{"eps_steps": 4000, "lr": 3e-3, "target_every": 20, "gamma": 0.9},
+    **{"eps_steps": 4000, "lr": 3e-3, "target_every": 20, "gamma": 0.9, "td_lambda": 0.6, "updates": 1},
 }
 
 

@@ -137,7 +137,8 @@ def _speeds(table: Table, rows: dict[str, list[dict[str, Any]]]) -> Table:
     for row in table.rows:
         paces = sorted(each["steps_per_s"] for each in rows[row["policy"]] if "steps_per_s" in each)
         label = LABELS[row["policy"]]
-        labelled.append(row | {"name": label, "policy": label, "steps_per_s": paces[len(paces) // 2]})
+        kept = {} if row["policy"] in ("teacher", "student") else {"retention": None, "retention_ci": None}
+        labelled.append(row | kept | {"name": label, "policy": label, "steps_per_s": paces[len(paces) // 2]})
     return Table(labelled, table.episodes)
 
 
