@@ -9,7 +9,24 @@ import time
 
 import pytest
 
-SMALL = ["--hidden", "8", "--embed", "4", "--hyper", "8", "--segment", "4", "--batch", "8", "--buffer", "500", "--mixer", "vdn"]
+SMALL = [
+    "--hidden",
+    "8",
+    "--embed",
+    "4",
+    "--hyper",
+    "8",
+    "--segment",
+    "4",
+    "--batch",
+    "8",
+    "--buffer",
+    "500",
+    "--mixer",
+    "vdn",
+    "--updates",
+    "1",
+]
 TRAIN = ["train", "qmix", "--env", "probe/switch", "--steps", "200000", "--worlds", "4", "--devices", "2", "--seed", "5", *SMALL]
 OFTEN = ["--checkpoint-seconds", "0.05", "--evaluation-episodes", "16"]
 PROGRAM = "import sys; from limbeck.cli import main; main(sys.argv[1:])"
@@ -92,7 +109,7 @@ def test_a_configuration_repeats_its_run_to_the_bit(folder, undisturbed):
 
 @pytest.mark.slow
 def test_a_killed_distillation_resumes_to_the_same_bits(folder):
-    small = ["--hidden", "8", "--latent", "6", *SMALL[2:]]
+    small = ["--latent", "6", *SMALL]
     ends_well(limbeck(folder, "train", "ptde", "--env", "probe/lever", "--steps", "2000", *small, "--out", "teacher"))
     distil = ["distil", "teacher", "--updates", "8000", "--rows", "5000", "--batch", "64", "--worlds", "4", *OFTEN]
     ends_well(limbeck(folder, *distil, "--out", "whole"))
