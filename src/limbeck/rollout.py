@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from limbeck.envs.base import AutoReset, Running
 from limbeck.types import Decision, Segment
@@ -30,7 +30,7 @@ class EpisodeStats(NamedTuple):
     won_sum: Float[Array, ""]
 
 
-def start(env: AutoReset, carry: PyTree, key: PRNGKeyArray) -> Worlds:
+def start(env: AutoReset, carry: PyTree, key: Key[Array, "B"]) -> Worlds:
     """Worlds at their first decision; `key` is [B]."""
     running, seen = env.reset(key)
     worlds = seen.obs.shape[0]

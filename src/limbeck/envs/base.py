@@ -11,6 +11,7 @@ from limbeck.types import EnvSpec, Observation, Outcome
 State = TypeVar("State")
 
 
+@runtime_checkable
 class Environment(Protocol[State]):
     """One cooperative world. All three verbs are pure, have fixed shapes and work under `jit` and `vmap`.
 
@@ -33,6 +34,7 @@ class Environment(Protocol[State]):
         ...
 
 
+@runtime_checkable
 class Batch(Protocol):
     """B worlds at once. Keys, actions and results lead with [B]; the layout of the state is the batch's own business."""
 

@@ -7,7 +7,7 @@ An agent splits its work into three verbs so that `unroll` can batch all that do
     head(hidden, extra)    -> q [..., A]
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from limbeck.types import Decision, EnvSpec
 
 
+@runtime_checkable
 class Agent(Protocol):
     """What `unroll` asks of an agent."""
 
@@ -44,14 +45,14 @@ def local_dim(spec: EnvSpec) -> int:
     return spec.obs_dim + spec.n_actions + spec.n_agents
 
 
-def gru_drive(core: eqx.nn.GRUCell, x: Float[Array, "... i"]) -> Float[Array, "... 3H"]:
+def gru_drive(core: eqx.nn.GRUCell, x: Float[Array, "... i"]) -> Float[Array, "... drive"]:
     """The part of a GRU that does not depend on the hidden state."""
     assert core.bias is not None
     drive = x @ core.weight_ih.T
     return drive + jnp.broadcast_to(core.bias, drive.shape)
 
 
-def gru_step(core: eqx.nn.GRUCell, drive: Float[Array, "... 3H"], hidden: Float[Array, "... H"]) -> Float[Array, "... H"]:
+def gru_step(core: eqx.nn.GRUCell, drive: Float[Array, "... drive"], hidden: Float[Array, "... H"]) -> Float[Array, "... H"]:
     """The rest of the GRU; together the same numbers as `core(x, hidden)`."""
     assert core.bias_n is not None
     r_x, z_x, n_x = jnp.split(drive, 3, axis=-1)

@@ -1,6 +1,6 @@
 """Mixers: the values of N agents and the state -> G values trained on the team's reward (G = 1, or N for independent agents)."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ from limbeck.nets.agents import affine
 from limbeck.types import EnvSpec
 
 
+@runtime_checkable
 class Mixer(Protocol):
     """What Q-learning asks of a mixer."""
 

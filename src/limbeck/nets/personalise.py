@@ -4,7 +4,7 @@ Every latent module has the same verb, `moments(x, state) -> (mean, variance)`, 
 student's ignores it. The agent does not know which of them it holds; that is all the difference between a teacher and its student.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -17,6 +17,7 @@ from limbeck.types import Decision, EnvSpec
 Moments = tuple[Float[Array, "... N Z"], Float[Array, "... N Z"] | None]
 
 
+@runtime_checkable
 class Latent(Protocol):
     """What `PersonalisedAgent` asks of a latent module. A variance of None means: no noise."""
 
