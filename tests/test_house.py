@@ -33,6 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "rollout": {"envs"},
     "learn": {"envs", "replay", "rollout"},
     "train": {"envs", "replay", "rollout", "learn", "store", "progress"},
+    "play": {"envs"},
     "evaluate": {"envs", "rollout", "stats", "cost", "learn", "train"},
     # Papers.
     "methods": {"nets", "losses", "replay", "distil"},

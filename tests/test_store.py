@@ -133,6 +133,7 @@ def one_line(error, *parts):
         lambda content: content[:60],
         lambda content: content[:-1],
         lambda content: content + b"x",
+        lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
         lambda content: b"\xff" * 8 + content[8:],
         lambda content: (2).to_bytes(8, "little") + b"[]",
         lambda content: (4).to_bytes(8, "little") + b"null",

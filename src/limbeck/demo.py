@@ -41,6 +41,8 @@ class DemoOptions:
     """environment steps for each of the three that learn by playing"""
     student_updates: int = 10_000
     """gradient steps of the student"""
+    student_rows: int = 600_000
+    """decisions of the teacher that the student learns from"""
     worlds: int = 16
     """copies of the battle in parallel"""
     episodes: int = 512
@@ -108,7 +110,7 @@ def _student_config(teacher: RunConfig, path: Path, options: DemoOptions) -> Run
         method="ptde-student",
         env=teacher.env,
         env_settings=teacher.env_settings,
-        settings={"updates": options.student_updates},
+        settings={"updates": options.student_updates, "rows": options.student_rows},
         seed=options.seed,
         worlds=options.worlds,
         evaluations=1,

@@ -6,6 +6,7 @@ as a buffer is filled.
 
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -73,7 +74,7 @@ def save(path: Path, tree: PyTree, meta: Mapping[str, Any] | None = None, prefix
         file.write(len(text).to_bytes(8, "little") + text)
         for leaf in leaves:
             for piece in leaf.pieces:
-                file.write(piece.reshape(-1).view(np.uint8).data)
+                file.write(_bytes(piece))
 
     try:
         write_whole(path, body)
@@ -169,7 +170,10 @@ def _leaf(name: str, leaf: Any, rows: int | None) -> _Leaf:
         note["rows"] = [piece.shape[0] for piece in pieces]
         pieces = [piece[:rows] for piece in pieces]
         shape = (sum(piece.shape[0] for piece in pieces), *shape[1:])
-    return _Leaf(name, pieces[0].dtype, shape, [np.ascontiguousarray(piece) for piece in pieces], note)
+    pieces = [np.ascontiguousarray(piece) for piece in pieces]
+    for piece in pieces:
+        note["crc32"] = zlib.crc32(_bytes(piece), note.get("crc32", 0))
+    return _Leaf(name, pieces[0].dtype, shape, pieces, note)
 
 
 def _pieces(leaf: Any) -> list[np.ndarray]:
@@ -182,6 +186,10 @@ def _pieces(leaf: Any) -> list[np.ndarray]:
         if all(span == (0, n) for index in parts for span, n in zip(index[1:], leaf.shape[1:], strict=True)):
             return [np.asarray(parts[index].data) for index in sorted(parts)]
     return [np.asarray(leaf)]
+
+
+def _bytes(piece: np.ndarray) -> memoryview:
+    return piece.reshape(-1).view(np.uint8).data
 
 
 def _is_key(leaf: Any) -> bool:
@@ -220,6 +228,8 @@ def _open(path: Path) -> tuple[dict[str, Any], np.ndarray]:
 
 def _restore(path: Path, name: str, like: Any, entry: dict[str, Any], note: dict[str, Any], data: np.ndarray) -> jax.Array:
     start, stop = entry["data_offsets"]
+    if zlib.crc32(_bytes(data[start:stop])) != note.get("crc32", 0):
+        raise CheckpointError(f"{path} is corrupt: the bytes of `{name}` have changed since; delete it and use an older one")
     stored = np.asarray(data[start:stop]).view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
     rows = note.get("rows")
     shape = tuple(entry["shape"]) if rows is None else (sum(rows), *entry["shape"][1:])

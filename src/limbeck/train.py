@@ -16,6 +16,7 @@ from jaxtyping import PyTree
 from limbeck.envs.base import Environment
 from limbeck.errors import BadSetting, Diverged
 from limbeck.learn import MAX_ITERATIONS, Learner, Report
+from limbeck.replay import Ring
 from limbeck.store import RunFolder
 from limbeck.types import Algorithm, Policy, TrainState
 
@@ -193,15 +194,16 @@ class _Run:
         return row | (self.learner.validate(state) if not collecting else {})
 
     def _check(self, report: Report, first_update: int) -> None:
-        finite = np.isfinite(report.metrics.get("loss", np.zeros(1))) & np.isfinite(
-            report.metrics.get("gradient_norm", np.zeros(1))
-        )
-        if finite.all():
-            return
-        update = first_update + (int(np.argmin(finite)) + 1) * self.learner.algorithm.source.updates
+        finite = np.ones(1, bool)
+        for name in ("loss", "gradient_norm"):
+            finite = finite & np.isfinite(report.metrics.get(name, np.zeros(1)))
+        if not finite.all():
+            raise self._diverged(first_update + (int(np.argmin(finite)) + 1) * self.learner.algorithm.source.updates)
+
+    def _diverged(self, update: int) -> Diverged:
         good = self.folder.checkpoints()[-1:] if self.folder is not None else []
         keep = f"the last good checkpoint is {good[0]}" if good else "there is no checkpoint yet"
-        raise Diverged(f"the loss is not a finite number at update {update}; {keep}; try a smaller --lr in a new run")
+        return Diverged(f"the loss is not a finite number at update {update}; {keep}; try a smaller --lr in a new run")
 
     def _log(self, row: Row) -> None:
         self.rows.append(row)
@@ -210,8 +212,11 @@ class _Run:
         self.watch(row)
 
     def _save(self, state: TrainState) -> None:
+        # The loss is known before the update that follows from it: only the parameters tell whether that one went wrong.
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params)):
+            raise self._diverged(int(state.updates))
         if self.folder is not None:
-            filled = {"buffer/data": int(state.buffer.size)} if hasattr(state.buffer, "size") else {}
+            filled = {"buffer/data": int(state.buffer.size)} if isinstance(state.buffer, Ring) else {}
             self.folder.save_checkpoint(state, int(state.steps), int(state.updates), filled)
 
 

@@ -1,0 +1,35 @@
+import json
+
+import pytest
+from rich.console import Console
+
+from limbeck import bench
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The same measurements on worlds that take no time."""
+    monkeypatch.setattr(bench, "SIMULATE", [("probe/switch", 2), ("smac/3m", 2)])
+    monkeypatch.setattr(bench, "TRAIN", [(method, "probe/switch", 2) for method in ("qmix", "qmix", "qmix", "ptde")])
+    monkeypatch.setattr(
+        bench, "SIZES", {**bench.SIZES, "segment": 8, "batch": 2, "buffer": 16, "hidden": 8, "hyper": 8, "embed": 4}
+    )
+    monkeypatch.setattr(bench, "REPEATS", 2)
+    monkeypatch.setattr(bench.jax.config, "update", lambda name, value: None)
+
+
+@pytest.mark.slow
+def test_every_row_says_what_was_measured_and_how_fast(small, capsys):
+    report = bench.run(Console(width=120))
+    json.dumps(report, allow_nan=False)
+    assert set(report) == {"machine", "versions", "rows"}
+    assert report["machine"]["cores"] >= 1 and report["versions"]["jax"]
+    for row in report["rows"]:
+        assert {"name", "env", "method", "worlds", "steps_per_s", "updates_per_s", "compile_s"} <= set(row)
+        assert row["steps_per_s"] > 0 and row["compile_s"] > 0
+    assert [row["name"] for row in report["rows"]] == ["simulate"] * 2 + ["train"] * 4
+    train = report["rows"][-1]
+    # One update for every 8 steps of 2 worlds.
+    assert train["steps_per_s"] == pytest.approx(16 * train["updates_per_s"], rel=0.05)
+    printed = capsys.readouterr().out
+    assert "probe/switch" in printed and "PTDE teacher / QMIX" in printed
