@@ -19,7 +19,9 @@ from limbeck.evaluate import evaluate
 from limbeck.progress import live
 from limbeck.runs import RunConfig
 
-STEPS = {"smac/3s_vs_5z": 600_000, "smac/3m": 300_000, "smac/2s3z": 200_000, "smac/5m_vs_6m": 300_000}
+STEPS = {"smac/3s_vs_5z": 600_000, "smac/3m": 300_000, "smac/2s3z": 150_000, "smac/5m_vs_6m": 150_000}
+LONG = {"smac/3m": 1_000_000}
+"""QMIX alone, until it has learned the map"""
 METHODS = ("vdn", "qmix", "ptde", "ptde-student")
 TITLES = {"vdn": "VDN", "qmix": "QMIX", "ptde": "PTDE teacher", "ptde-student": "PTDE student"}
 PUBLISHED = {
@@ -52,9 +54,9 @@ def main(options: Options) -> None:
             for method in METHODS:
                 path = Path(options.out) / f"{method}-{name.replace('/', '-')}-{seed}"
                 found.setdefault((name, method), []).append(one(name, method, seed, path, options, console))
-                Path(options.out, "results.json").write_text(
-                    json.dumps([{"env": env, "method": m, "seeds": rows} for (env, m), rows in found.items()], indent=1)
-                )
+        for seed in range(options.seeds if name in LONG else 0):
+            path = Path(options.out) / f"qmix-{name.replace('/', '-')}-long-{seed}"
+            found.setdefault((name, "long"), []).append(one(name, "qmix", seed, path, options, console, LONG[name]))
     text = table(found, options)
     console.print(text, highlight=False)
     if options.page:
@@ -63,7 +65,7 @@ def main(options: Options) -> None:
         page.write_text(f"{before}<!-- results -->\n{text}\n<!-- /results -->{rest.partition('<!-- /results -->')[2]}")
 
 
-def one(name: str, method: str, seed: int, path: Path, options: Options, console: Console) -> dict:
+def one(name: str, method: str, seed: int, path: Path, options: Options, console: Console, steps: int | None = None) -> dict:
     """A run and its evaluation, unless they are there."""
     kept = path / "evaluation.json"
     if kept.exists():
@@ -73,7 +75,7 @@ def one(name: str, method: str, seed: int, path: Path, options: Options, console
             if path.exists():
                 runs.resume(path, watch)
             else:
-                runs.start(config(name, method, seed, options), path, watch)
+                runs.start(config(name, method, seed, options, steps or STEPS[name]), path, watch)
     run = runs.load(path)
     policy = next(iter(run.algorithm.policies.values()))
     row = evaluate(runs.make_env(run.config), {method: (policy, run.params)}, options.episodes, jax.random.key(1000 + seed)).rows[0]
@@ -82,11 +84,11 @@ def one(name: str, method: str, seed: int, path: Path, options: Options, console
     return row
 
 
-def config(name: str, method: str, seed: int, options: Options) -> RunConfig:
+def config(name: str, method: str, seed: int, options: Options, steps: int) -> RunConfig:
     """What is run: the methods' defaults, for the same number of steps."""
     common = RunConfig(method, name, seed=seed, worlds=options.worlds, checkpoint_seconds=600.0, evaluations=5)
     if method != "ptde-student":
-        return dataclasses.replace(common, steps=STEPS[name] // options.shorten)
+        return dataclasses.replace(common, steps=steps // options.shorten)
     teacher = Path(options.out) / f"ptde-{name.replace('/', '-')}-{seed}"
     trained = runs.load(teacher).config
     source = {"run": str(teacher), "method": trained.method, "settings": trained.settings}
@@ -102,6 +104,9 @@ def table(found: dict[tuple[str, str], list[dict]], options: Options) -> str:
         means = {m: sum(row["win_rate"] for row in found[name, m]) for m in METHODS}
         kept = f"{means['ptde-student'] / means['ptde']:.0%}" if means["ptde"] else "-"
         lines.append("| " + " | ".join([name, f"{STEPS[name] // options.shorten:,}", *cells, kept]) + " |")
+        if name in LONG:
+            rates = [row["win_rate"] for row in found[name, "long"]]
+            lines.append(f"| {name} | {LONG[name] // options.shorten:,} | - | {cell(rates)} | - | - | - |")
         if name in PUBLISHED:
             paper = [PUBLISHED[name].get(m, "-") for m in METHODS]
             lines.append("| " + " | ".join(["*the paper, real game*", "2,050,000", *paper, "-"]) + " |")
