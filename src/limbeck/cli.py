@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from limbeck import arguments
-from limbeck.errors import BadSetting, LimbeckError, unknown
+from limbeck.errors import BadSetting, Interrupted, LimbeckError, unknown
 
 USAGE = """usage: limbeck VERB ...
 
@@ -37,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except LimbeckError as error:
         print(f"limbeck: {error}", file=sys.stderr)
         sys.exit(2)
+    except Interrupted as how:
+        print(f"limbeck: {how}", file=sys.stderr)
+        sys.exit(130)
     except KeyboardInterrupt:
         print("limbeck: stopped", file=sys.stderr)
         sys.exit(130)
@@ -271,17 +274,12 @@ def _console() -> Console:
 
 
 def _show(label: str, out: str, run: Callable[[Any], Any]) -> None:
-    """Runs with a live line, and says afterwards where everything is or how to go on."""
+    """Runs with a live line, and says afterwards where everything is."""
     from limbeck.progress import live
-    from limbeck.train import Interrupted
 
     console = _console()
-    try:
-        with live(label, console) as watch:
-            run(watch)
-    except Interrupted:
-        print(f"limbeck: stopped; all is saved, continue with: limbeck train --resume {out}", file=sys.stderr)
-        sys.exit(130)
+    with live(label, console) as watch:
+        run(watch)
     console.print(f"run folder: {out}", highlight=False, soft_wrap=True)
 
 

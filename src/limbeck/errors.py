@@ -28,6 +28,10 @@ class Diverged(LimbeckError, ArithmeticError):  # noqa: N818
     """The loss is not a finite number any more."""
 
 
+class Interrupted(Exception):  # noqa: N818 (it is no error)
+    """The user stopped a run. Its text says how to go on."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     """The error for `name`, to be raised by the caller: it lists what is known, the nearest first.
 

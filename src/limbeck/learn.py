@@ -21,6 +21,8 @@ from limbeck.types import Algorithm, TrainState
 AXIS = "device"
 MAX_ITERATIONS = 256
 """Iterations in one call of `advance` at most: the length of its report."""
+FEWEST_WORLDS = 4
+"""Worlds that a device is worth: below, waiting for each other costs more than a device brings."""
 
 
 class Report(NamedTuple):
@@ -48,7 +50,7 @@ class Learner:
         env: the world.
         algorithm: the method.
         worlds: copies in parallel (B), over all devices.
-        devices: how many devices to use; None takes as many as there are and as divide the worlds evenly.
+        devices: how many devices to use; None: see `usable_devices`.
 
     Raises:
         BadSetting: sizes that do not fit each other.
@@ -231,8 +233,8 @@ def _is_spec(x: Any) -> bool:
 
 
 def usable_devices(worlds: int) -> int:
-    """The largest power of two of the devices at hand that divides the worlds."""
+    """How many of the devices at hand to split worlds over: the largest power of two that leaves each at least `FEWEST_WORLDS`."""
     n = 1
-    while n * 2 <= jax.device_count() and worlds % (n * 2) == 0:
+    while n * 2 <= jax.device_count() and worlds % (n * 2) == 0 and worlds // (n * 2) >= FEWEST_WORLDS:
         n *= 2
     return n

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from limbeck.envs.base import Environment
-from limbeck.errors import BadSetting, Diverged
+from limbeck.errors import BadSetting, Diverged, Interrupted
 from limbeck.learn import MAX_ITERATIONS, Learner, Report
 from limbeck.replay import Ring
 from limbeck.store import RunFolder
@@ -23,10 +23,6 @@ from limbeck.types import Algorithm, Policy, TrainState
 Row = dict[str, Any]
 STRETCH_SECONDS = 0.7
 """How long the program is left alone at a time: short enough for a live display and for Ctrl-C."""
-
-
-class Interrupted(Exception):  # noqa: N818 (it is no error)
-    """The user stopped the run; what it had learned is saved if it has a folder."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +166,7 @@ class _Run:
                 self._save(state)
                 last_saved = time.monotonic()
             if stopped.is_set() and not over:
-                raise Interrupted
+                raise Interrupted(self._how_to_go_on())
         return state
 
     def _stretch(self, at: int, per_iteration: float) -> int:
@@ -204,6 +200,11 @@ class _Run:
         good = self.folder.checkpoints()[-1:] if self.folder is not None else []
         keep = f"the last good checkpoint is {good[0]}" if good else "there is no checkpoint yet"
         return Diverged(f"the loss is not a finite number at update {update}; {keep}; try a smaller --lr in a new run")
+
+    def _how_to_go_on(self) -> str:
+        if self.folder is None:
+            return "stopped; nothing is kept, since the run has no folder"
+        return f"stopped; all is saved, continue with: limbeck train --resume {self.folder.path}"
 
     def _log(self, row: Row) -> None:
         self.rows.append(row)
