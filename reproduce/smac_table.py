@@ -19,7 +19,7 @@ from limbeck.evaluate import evaluate
 from limbeck.progress import live
 from limbeck.runs import RunConfig
 
-STEPS = {"smac/3s_vs_5z": 600_000, "smac/3m": 300_000, "smac/2s3z": 150_000, "smac/5m_vs_6m": 150_000}
+STEPS = {"smac/3s_vs_5z": 600_000, "smac/3m": 300_000, "smac/2s3z": 150_000, "smac/5m_vs_6m": 100_000}
 LONG = {"smac/3m": 1_000_000}
 """QMIX alone, until it has learned the map"""
 METHODS = ("vdn", "qmix", "ptde", "ptde-student")
