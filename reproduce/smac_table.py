@@ -92,7 +92,7 @@ def config(name: str, method: str, seed: int, options: Options, steps: int) -> R
     teacher = Path(options.out) / f"ptde-{name.replace('/', '-')}-{seed}"
     trained = runs.load(teacher).config
     source = {"run": str(teacher), "method": trained.method, "settings": trained.settings}
-    return dataclasses.replace(common, teacher=source, evaluations=2)
+    return dataclasses.replace(common, teacher=source, evaluations=2, settings={"updates": 20_000})
 
 
 def table(found: dict[tuple[str, str], list[dict]], options: Options) -> str:

@@ -55,7 +55,7 @@ class StudentSettings:
     """Adam's step size"""
     lr_end: float = 1e-5
     """the step size falls to this along a cosine; equal to `lr`: constant"""
-    updates: int = 20_000
+    updates: int = 60_000
     """gradient steps in all"""
     batch: int = 2048
     """rows per gradient step"""
