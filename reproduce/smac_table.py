@@ -8,6 +8,7 @@ Each run is an ordinary run folder under `runs/smac_table`. The last evaluation 
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import tyro
@@ -77,8 +78,7 @@ def one(name: str, method: str, seed: int, path: Path, options: Options, console
             else:
                 runs.start(config(name, method, seed, options, steps or STEPS[name]), path, watch)
     run = runs.load(path)
-    policy = next(iter(run.algorithm.policies.values()))
-    row = evaluate(runs.make_env(run.config), {method: (policy, run.params)}, options.episodes, jax.random.key(1000 + seed)).rows[0]
+    row = evaluate(runs.make_env(run.config), {method: run.policy()}, options.episodes, jax.random.key(1000 + seed)).rows[0]
     row["seconds"] = run.folder.metrics()[-1]["seconds"]
     kept.write_text(json.dumps(row))
     return row
@@ -86,13 +86,11 @@ def one(name: str, method: str, seed: int, path: Path, options: Options, console
 
 def config(name: str, method: str, seed: int, options: Options, steps: int) -> RunConfig:
     """What is run: the methods' defaults, for the same number of steps."""
-    common = RunConfig(method, name, seed=seed, worlds=options.worlds, checkpoint_seconds=600.0, evaluations=5)
+    common: dict[str, Any] = {"seed": seed, "worlds": options.worlds, "checkpoint_seconds": 600.0}
     if method != "ptde-student":
-        return dataclasses.replace(common, steps=steps // options.shorten)
+        return RunConfig(method, name, steps=steps // options.shorten, evaluations=5, **common)
     teacher = Path(options.out) / f"ptde-{name.replace('/', '-')}-{seed}"
-    trained = runs.load(teacher).config
-    source = {"run": str(teacher), "method": trained.method, "settings": trained.settings}
-    return dataclasses.replace(common, teacher=source, evaluations=2, settings={"updates": 20_000})
+    return runs.of_student(teacher, evaluations=2, settings={"updates": 20_000}, **common)
 
 
 def table(found: dict[tuple[str, str], list[dict]], options: Options) -> str:

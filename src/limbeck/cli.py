@@ -198,28 +198,17 @@ def _distil(words: list[str]) -> None:
     from limbeck import runs
     from limbeck.methods import STUDENTS
 
-    if words and not words[0].startswith("-"):
-        teacher = runs.load(words[0]).config
-        student = runs.find_method(teacher.method).student
-        if student is None:
-            raise BadSetting(
-                f"{words[0]} holds a run of {teacher.method}, which has nothing to distil; train a teacher: limbeck train ptde"
-            )
-    else:
-        teacher, student = None, next(iter(STUDENTS))
+    named = bool(words) and not words[0].startswith("-")
+    student = runs.of_student(words[0]).method if named else next(iter(STUDENTS))
     preset, words = _take_preset(words, STUDENTS[student].presets)
-    if teacher is None and not {"-h", "--help"} & set(words):
+    if not named and not {"-h", "--help"} & set(words):
         raise BadSetting("name the teacher's run folder first: limbeck distil RUN [--out RUN2]")
     options, settings = arguments.with_settings(
         DistilOptions, preset or STUDENTS[student].settings, words, "distil RUN [--preset fast|paper]"
     )
-    assert teacher is not None
-    config = runs.RunConfig(
-        method=student,
-        env=teacher.env,
-        env_settings=teacher.env_settings,
+    config = runs.of_student(
+        options.run,
         settings=dataclasses.asdict(settings),
-        teacher={"run": options.run, "method": teacher.method, "settings": teacher.settings},
         evaluations=4,
         **{k: v for k, v in vars(options).items() if k not in ("out", "run")},
     )

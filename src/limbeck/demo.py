@@ -73,10 +73,10 @@ def run(options: DemoOptions, console: Console) -> Table:
     for name, config in configs.items():
         _go(name, config, out, console)
     teacher = configs["teacher"]
-    _go("student", _student_config(teacher, out / "teacher", options), out, console)
+    _go("student", _student_config(out / "teacher", options), out, console)
 
     loaded = {name: runs.load(out / name) for name in (*configs, "student")}
-    policies = {name: (next(iter(each.algorithm.policies.values())), each.params) for name, each in loaded.items()}
+    policies = {name: each.policy() for name, each in loaded.items()}
     env = runs.make_env(teacher)
     with console.status(f"{options.episodes} greedy episodes of each"):
         table = evaluate(env, policies, options.episodes, jax.random.key(options.seed + 7), teacher="teacher")
@@ -104,18 +104,14 @@ def _config(method: str, options: DemoOptions, **settings: Any) -> RunConfig:
     )
 
 
-def _student_config(teacher: RunConfig, path: Path, options: DemoOptions) -> RunConfig:
-    resolved = runs.resolve(teacher)
-    return RunConfig(
-        method="ptde-student",
-        env=teacher.env,
-        env_settings=teacher.env_settings,
+def _student_config(teacher: Path, options: DemoOptions) -> RunConfig:
+    return runs.of_student(
+        teacher,
         settings={"updates": options.student_updates, "rows": options.student_rows},
         seed=options.seed,
         worlds=options.worlds,
         evaluations=1,
         evaluation_episodes=options.episodes,
-        teacher={"run": str(path), "method": resolved.method, "settings": resolved.settings},
     )
 
 

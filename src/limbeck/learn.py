@@ -120,10 +120,6 @@ class Learner:
         state, report = self._advance(state, jnp.int32(iterations), phase)
         return state, jax.tree.map(lambda x: np.asarray(x)[:iterations], report)
 
-    def lower(self, state: TrainState, phase: Phase) -> Any:
-        """The program of `advance`, not yet compiled, for measuring compilation and cost."""
-        return self._advance.lower(state, jnp.int32(1), phase)
-
     # -- inside jit ------------------------------------------------------------------------------------------------------
 
     def _init(self, key: PRNGKeyArray) -> TrainState:

@@ -201,6 +201,3 @@ def _share(what: str, n: int, devices: int) -> int:
     if n % devices:
         raise BadSetting(f"a {what} of {n} cannot be split evenly over {devices} devices: take a multiple of {devices}")
     return n // devices
-
-
-Store = Replay | Latest | Dataset

@@ -20,7 +20,7 @@ from limbeck.learn import Learner, usable_devices
 from limbeck.methods import METHODS, STUDENTS, Method
 from limbeck.store import RunFolder
 from limbeck.train import Plan, Row, Trained, train
-from limbeck.types import Algorithm, EnvSpec
+from limbeck.types import Algorithm, EnvSpec, Policy
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,23 @@ def build(config: RunConfig, teacher_params: PyTree | None = None) -> Algorithm:
     return method.build(env.spec, teacher_params, settings)
 
 
+def of_student(path: str | Path, **options: Any) -> RunConfig:
+    """The configuration of a student of the teacher whose run is in `path`; `options` are fields of `RunConfig`.
+
+    Raises:
+        BadSetting: the run's method has nothing to distil.
+        CheckpointError: there is no run.
+    """
+    teacher = from_dict(RunFolder.open(path).config)
+    student = find_method(teacher.method).student
+    if student is None:
+        raise BadSetting(
+            f"{path} holds a run of {teacher.method}, which has nothing to distil; train a teacher: limbeck train ptde"
+        )
+    source = {"run": str(path), "method": teacher.method, "settings": teacher.settings}
+    return RunConfig(student, teacher.env, teacher.env_settings, teacher=source, **options)
+
+
 def start(config: RunConfig, out: str | Path | None, watch: Callable[[Row], None] = lambda row: None) -> Trained:
     """A new run in the folder `out` (None: nothing is kept)."""
     config = resolve(config)
@@ -170,8 +187,8 @@ def _go(config: RunConfig, folder: RunFolder | None, algorithm: Algorithm, resum
 
 def _judge(env: Environment, algorithm: Algorithm, config: RunConfig) -> Callable[[PyTree], dict[str, Any]]:
     """params -> how the method's main policy does in a few greedy episodes, always the same ones."""
-    name, policy = next(iter(algorithm.policies.items()))
-    play = evaluator(env, policy, config.evaluation_episodes)
+    name = algorithm.main
+    play = evaluator(env, algorithm.policies[name], config.evaluation_episodes)
 
     def judge(params: PyTree) -> dict[str, Any]:
         found = summary(play(params, jax.random.key(config.seed + 1_000_003), 0.0), env.spec)
@@ -189,6 +206,10 @@ class Loaded:
     algorithm: Algorithm
     params: PyTree
     folder: RunFolder
+
+    def policy(self) -> tuple[Policy, PyTree]:
+        """The main policy, with its parameters."""
+        return self.algorithm.policies[self.algorithm.main], self.params
 
 
 def load(path: str | Path) -> Loaded:

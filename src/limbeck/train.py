@@ -35,7 +35,7 @@ class Trained:
 
     def policy(self, name: str | None = None) -> tuple[Policy, PyTree]:
         """One of the algorithm's policies, the main one unless named, with the parameters."""
-        return self.algorithm.policies[name or next(iter(self.algorithm.policies))], self.params
+        return self.algorithm.policies[name or self.algorithm.main], self.params
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,6 @@ class _Run:
         self.learner, self.plan, self.folder, self.watch = learner, plan, folder, watch
         self.evaluate, self.evaluate_every = evaluate, evaluate_every
         self.rows: list[Row] = folder.metrics() if folder is not None else []
-        self.saved = -1
 
     def to_the_end(self, state: TrainState, stopped: threading.Event, checkpoint_seconds: float) -> TrainState:
         at = Plan.position(self.learner, state)

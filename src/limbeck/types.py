@@ -145,6 +145,11 @@ class Algorithm:
     after_update: Callable[[PyTree, PyTree, Array], PyTree] = field(default=lambda params, target, updates: target)
     """(params, target, updates so far) -> target"""
 
+    @property
+    def main(self) -> str:
+        """The name of the policy that the method is judged by first."""
+        return next(iter(self.policies))
+
 
 @dataclass(frozen=True)
 class Source:
