@@ -27,6 +27,7 @@ class EnvSpec:
         n_agents, n_actions, obs_dim, state_dim: N, A, O and S.
         episode_limit: steps after which an episode is truncated.
         state_slots: `(start, stop)` of every agent's own unit in the state, or None where the state has no such parts.
+        other_slots: the same for what else the state lists one by one: enemies, prey, landmarks.
         has_win: whether `info["won"]` says something beyond the return.
         unit_scale: whether observations and states stay within about [-2, 2], so that half precision holds them.
     """
@@ -38,6 +39,7 @@ class EnvSpec:
     state_dim: int
     episode_limit: int
     state_slots: tuple[tuple[int, int], ...] | None = None
+    other_slots: tuple[tuple[int, int], ...] = ()
     has_win: bool = False
     unit_scale: bool = False
 
