@@ -83,6 +83,13 @@ def test_switch_allows_waiting_only_before_the_end(key):
     assert masks == [[True, False, False]] * 2 + [[False, True, True]]
 
 
+def test_switch_shows_each_light_in_its_owners_slot(key):
+    env = probe.Switch()
+    seen = env.observe(env.reset(key))
+    for agent, (start, stop) in enumerate(env.spec.state_slots):
+        assert seen.state[start:stop] == seen.obs[agent, 2]
+
+
 def slots(seen, env):
     return seen[-1].obs[..., : env.n_agents].argmax(-1)
 
@@ -111,6 +118,14 @@ def test_lever_is_solved_by_reading_the_state_through_the_own_observation(build,
     returns, won = play(env, through_the_state(env), key)
     np.testing.assert_allclose(returns, env.optimum, rtol=1e-6)
     assert won.all()
+
+
+def test_lever_lists_the_secrets_as_nobodys(key):
+    env = probe.Lever()
+    assert env.spec.state_slots is None and len(env.spec.other_slots) == env.n_agents
+    state = env.reset(key)
+    for secret, (start, stop) in zip(state.secret, env.spec.other_slots, strict=True):
+        assert env.observe(state).state[start:stop].argmax() == secret
 
 
 @pytest.mark.parametrize("build", [probe.Lever, probe.whisper, lambda: probe.Lever(hint=0.0)])

@@ -131,6 +131,17 @@ def test_state_slot_by_slot():
     np.testing.assert_array_equal(vector[65:].reshape(5, 11).sum(axis=1), 1)
     for index, (start, stop) in enumerate(env.spec.state_slots):
         np.testing.assert_array_equal(vector[start:stop], allies[index])
+    for index, (start, stop) in enumerate(env.spec.other_slots):
+        np.testing.assert_array_equal(vector[start:stop], enemies[index])
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_slots_list_every_unit_in_turn_and_leave_the_last_actions(name):
+    spec = make(name).spec
+    slots = (*spec.state_slots, *spec.other_slots)
+    assert (len(spec.state_slots), len(spec.other_slots)) == SIZES[name][:2]
+    assert [start for start, _ in slots] == [0, *(stop for _, stop in slots[:-1])]
+    assert slots[-1][1] == spec.state_dim - spec.n_agents * spec.n_actions
 
 
 def test_no_last_action_before_the_first():

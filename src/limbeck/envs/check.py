@@ -71,8 +71,9 @@ def _check_spec(spec: EnvSpec) -> None:
     slots = spec.state_slots
     if slots is not None:
         _require(len(slots) == spec.n_agents, f"spec.state_slots has {len(slots)} entries for {spec.n_agents} agents")
-        inside = all(0 <= start < stop <= spec.state_dim for start, stop in slots)
-        _require(inside, f"spec.state_slots {slots} lie outside a state of size {spec.state_dim}")
+    for name, parts in (("state_slots", slots or ()), ("other_slots", spec.other_slots)):
+        inside = all(0 <= start < stop <= spec.state_dim for start, stop in parts)
+        _require(inside, f"spec.{name} {parts} lie outside a state of size {spec.state_dim}")
 
 
 def _check_shapes(env: Environment, key: PRNGKeyArray) -> None:

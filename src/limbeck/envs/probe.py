@@ -17,6 +17,9 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 from limbeck.errors import BadSetting
 from limbeck.types import EnvSpec, Observation, Outcome
 
+PAIR = ((0, 1), (1, 2))
+"""slots of two agents with one number each"""
+
 
 class MatrixState(NamedTuple):
     """Nothing changes in a game of one step."""
@@ -29,7 +32,7 @@ class Matrix:
     """One step, two agents, three actions each: every agent has an action of its own that is best whatever the other does.
 
     The pay-off is monotonic, so IQL, VDN and QMIX all find the best joint action; it is not additive, so only QMIX can also
-    represent its value exactly.
+    represent its value exactly. The state tells nothing, but has a part for each agent, so that every mixer can play.
     """
 
     def payoff(self) -> list[list[float]]:
@@ -50,7 +53,7 @@ class Matrix:
 
     @property
     def spec(self) -> EnvSpec:
-        return EnvSpec("probe/matrix", 2, 3, obs_dim=2, state_dim=1, episode_limit=1, has_win=True, unit_scale=True)
+        return EnvSpec("probe/matrix", 2, 3, 2, 2, episode_limit=1, state_slots=PAIR, has_win=True, unit_scale=True)
 
     def reset(self, key: PRNGKeyArray) -> MatrixState:
         return MatrixState(jnp.int32(0))
@@ -61,7 +64,7 @@ class Matrix:
         return MatrixState(state.step + 1), Outcome(reward, jnp.array(True), jnp.array(False), {"won": won})
 
     def observe(self, state: MatrixState) -> Observation:
-        return Observation(jnp.eye(2), jnp.ones(1), jnp.ones((2, 3), bool), jnp.ones(2, bool))
+        return Observation(jnp.eye(2), jnp.ones(2), jnp.ones((2, 3), bool), jnp.ones(2, bool))
 
 
 class SwitchState(NamedTuple):
@@ -91,7 +94,7 @@ class Switch:
 
     @property
     def spec(self) -> EnvSpec:
-        return EnvSpec("probe/switch", 2, 3, obs_dim=4, state_dim=3, episode_limit=self.delay + 1, has_win=True, unit_scale=True)
+        return EnvSpec("probe/switch", 2, 3, 4, 3, episode_limit=self.delay + 1, state_slots=PAIR, has_win=True, unit_scale=True)
 
     def reset(self, key: PRNGKeyArray) -> SwitchState:
         return SwitchState(jnp.int32(0), jax.random.bernoulli(key, shape=(2,)))
@@ -171,6 +174,7 @@ class Lever:
             obs_dim=self.n_agents + 2 * self.levers,
             state_dim=self.n_agents * self.levers,
             episode_limit=self.length,
+            other_slots=tuple((i * self.levers, (i + 1) * self.levers) for i in range(self.n_agents)),
             has_win=True,
             unit_scale=True,
         )
@@ -244,7 +248,7 @@ class Timeout:
 
     @property
     def spec(self) -> EnvSpec:
-        return EnvSpec("probe/timeout", 2, 3, obs_dim=2, state_dim=2, episode_limit=self.length, unit_scale=True)
+        return EnvSpec("probe/timeout", 2, 3, 2, 2, episode_limit=self.length, state_slots=PAIR, unit_scale=True)
 
     def reset(self, key: PRNGKeyArray) -> TimeoutState:
         return TimeoutState(jnp.int32(0))

@@ -39,6 +39,12 @@ def state_slots(battle: BattleMap) -> tuple[tuple[int, int], ...]:
     return tuple((i * width, (i + 1) * width) for i in range(len(battle.ally_kinds())))
 
 
+def enemy_slots(battle: BattleMap) -> tuple[tuple[int, int], ...]:
+    """The same for the enemies, who come next and have no weapon's cooldown."""
+    first, width = state_slots(battle)[-1][1], 3 + battle.enemy_shields + battle.type_bits
+    return tuple((first + i * width, first + (i + 1) * width) for i in range(len(battle.enemy_kinds())))
+
+
 @dataclass(frozen=True, eq=False)
 class Observer:
     """The views of one battle: bodies and last actions in, SMAC's vectors out."""

@@ -13,7 +13,7 @@ from limbeck.envs.smac import engine
 from limbeck.envs.smac.bodies import Bodies, Orders, like
 from limbeck.envs.smac.facts import SPAWN_JITTER, build
 from limbeck.envs.smac.maps import MAPS
-from limbeck.envs.smac.observe import DIRECTIONS, N_MOVES, Observer, sizes, state_slots, worlds_first
+from limbeck.envs.smac.observe import DIRECTIONS, N_MOVES, Observer, enemy_slots, sizes, state_slots, worlds_first
 from limbeck.envs.smac.settings import SmacSettings
 from limbeck.envs.smac.units import WEAPON_DELAY
 from limbeck.types import EnvSpec, Observation, Outcome
@@ -73,6 +73,7 @@ class Smac:
             state_dim=state_dim,
             episode_limit=self.map.limit,
             state_slots=state_slots(self.map),
+            other_slots=enemy_slots(self.map),
             has_win=True,
             unit_scale=True,
         )
