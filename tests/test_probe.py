@@ -7,7 +7,7 @@ import pytest
 
 from limbeck.envs import probe
 from limbeck.envs.base import VmapBatch
-from limbeck.errors import BadSetting
+from limbeck.errors import BadSetting, UnknownName
 
 EPISODES = 2048
 
@@ -43,12 +43,33 @@ def test_optimum_is_above_local_optimum_is_above_random(name):
     assert env.optimum >= env.local_optimum >= env.random_return
 
 
-def test_matrix_has_one_best_joint_action_and_each_half_of_it_is_always_best(key):
+@pytest.mark.parametrize("game", probe.GAMES)
+def test_a_game_is_won_by_its_one_best_joint_action(game, key):
+    env = probe.Matrix(game)
+    payoff = np.array(env.payoff())
+    actions = jnp.arange(9)
+    returns, won = play(env, lambda seen, key: jnp.stack([actions // 3, actions % 3], axis=1), key, episodes=9)
+    np.testing.assert_array_equal(returns, payoff.astype(np.float32).reshape(-1))
+    assert won.sum() == 1 and returns[won] == env.optimum == payoff.max()
+
+
+def test_each_half_of_the_matrix_optimum_is_always_best():
     payoff = np.array(probe.Matrix().payoff())
-    assert (payoff == payoff.max()).sum() == 1 and payoff.max() == probe.Matrix().optimum
     assert (payoff.argmax(axis=0) == 1).all() and (payoff.argmax(axis=1) == 2).all()
-    returns, won = play(probe.Matrix(), lambda seen, key: jnp.tile(jnp.array([[1, 2]]), (EPISODES, 1)), key)
-    assert (returns == np.float32(payoff.max())).all() and won.all()
+
+
+@pytest.mark.parametrize("game", ["nonmonotonic", "decoys"])
+def test_half_of_the_optimum_is_the_worst_beside_a_partner_who_tries_things_out(game):
+    payoff = np.array(probe.Matrix(game).payoff())
+    assert (payoff == payoff.T).all() and payoff.argmax() == 0
+    assert payoff.mean(axis=1).argmin() == 0, "on average over the partner's actions"
+    assert payoff[0, 0] > payoff[1, 0] and payoff[0, 1] < payoff[1, 1], "which action is better depends on the partner's"
+
+
+def test_decoys_are_left_by_nobody_alone():
+    payoff = np.array(probe.Matrix("decoys").payoff())
+    stable = (payoff == payoff.max(axis=0)) & (payoff == payoff.max(axis=1, keepdims=True))
+    assert sorted(payoff[stable]) == [6, 6, 8]
 
 
 def test_matrix_is_not_additive():
@@ -163,3 +184,8 @@ def test_timeout_ends_by_truncation_only_and_one_agent_falls(key):
 def test_impossible_settings_are_refused(build):
     with pytest.raises(BadSetting, match="is"):
         build()
+
+
+def test_an_unknown_game_names_the_nearest():
+    with pytest.raises(UnknownName, match="did you mean 'decoys'"):
+        probe.Matrix("decoy")

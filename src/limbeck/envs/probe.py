@@ -8,17 +8,34 @@ Each class holds, as attributes, what it knows about itself, as expected return 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from limbeck.errors import BadSetting
+from limbeck.errors import BadSetting, unknown
 from limbeck.types import EnvSpec, Observation, Outcome
 
 PAIR = ((0, 1), (1, 2))
 """slots of two agents with one number each"""
+
+GAMES: dict[str, tuple[tuple[float, ...], ...]] = {
+    "matrix": ((0.2, 0.0, 0.4), (0.5, 0.3, 1.0), (0.3, 0.1, 0.5)),
+    "nonmonotonic": ((8.0, -12.0, -12.0), (-12.0, 0.0, 0.0), (-12.0, 0.0, 0.0)),
+    "decoys": ((8.0, -12.0, -12.0), (-12.0, 6.0, 0.0), (-12.0, 0.0, 6.0)),
+}
+"""Games of one step: a row per action of agent 0, a column per action of agent 1.
+
+matrix        Every agent has an action of its own that is best whatever the other does. The pay-off is monotonic, so IQL, VDN
+              and QMIX all find the best joint action; it is not additive, so only QMIX can also represent its value exactly.
+nonmonotonic  From QTRAN (Son et al. 2019, arXiv 1905.05408), played by weighted QMIX and QPLEX too: half of the best joint action
+              is the worst that an agent can do beside a partner who tries things out. No monotonic function has these values:
+              one keeps the 8 and tells the others no longer apart, or keeps the zeros and gives up the 8.
+decoys        The harder game of QPLEX (Wang et al. 2021, arXiv 2008.01062): the same with two second bests that nobody gains by
+              leaving alone. With all joint actions weighted alike, the nearest monotonic function keeps these and not the 8.
+"""
 
 
 class MatrixState(NamedTuple):
@@ -29,15 +46,20 @@ class MatrixState(NamedTuple):
 
 @dataclass(frozen=True)
 class Matrix:
-    """One step, two agents, three actions each: every agent has an action of its own that is best whatever the other does.
+    """One step, two agents, three actions each; won by the best joint action. Which reward follows is looked up in `GAMES`.
 
-    The pay-off is monotonic, so IQL, VDN and QMIX all find the best joint action; it is not additive, so only QMIX can also
-    represent its value exactly. The state tells nothing, but has a part for each agent, so that every mixer can play.
+    The state tells nothing, but has a part for each agent, so that every mixer can play.
     """
 
-    def payoff(self) -> list[list[float]]:
+    game: str = "matrix"
+
+    def __post_init__(self):
+        if self.game not in GAMES:
+            raise unknown("game", self.game, GAMES)
+
+    def payoff(self) -> tuple[tuple[float, ...], ...]:
         """Reward: a row per action of agent 0, a column per action of agent 1."""
-        return [[0.2, 0.0, 0.4], [0.5, 0.3, 1.0], [0.3, 0.1, 0.5]]
+        return GAMES[self.game]
 
     @property
     def optimum(self) -> float:
@@ -53,7 +75,7 @@ class Matrix:
 
     @property
     def spec(self) -> EnvSpec:
-        return EnvSpec("probe/matrix", 2, 3, 2, 2, episode_limit=1, state_slots=PAIR, has_win=True, unit_scale=True)
+        return EnvSpec(f"probe/{self.game}", 2, 3, 2, 2, episode_limit=1, state_slots=PAIR, has_win=True, unit_scale=True)
 
     def reset(self, key: PRNGKeyArray) -> MatrixState:
         return MatrixState(jnp.int32(0))
@@ -268,4 +290,10 @@ def _positive(name: str, value: int) -> None:
         raise BadSetting(f"{name} is at least 1, not {value}")
 
 
-WORLDS = {"matrix": Matrix, "switch": Switch, "lever": Lever, "whisper": whisper, "timeout": Timeout}
+WORLDS = {
+    **{game: partial(Matrix, game) for game in GAMES},
+    "switch": Switch,
+    "lever": Lever,
+    "whisper": whisper,
+    "timeout": Timeout,
+}
