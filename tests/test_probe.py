@@ -7,6 +7,7 @@ import pytest
 
 from limbeck.envs import probe
 from limbeck.envs.base import VmapBatch
+from limbeck.envs.hunt import CATCH
 from limbeck.errors import BadSetting, UnknownName
 
 EPISODES = 2048
@@ -16,13 +17,14 @@ def play(env, choose, key, episodes=EPISODES):
     """Returns [episodes] of whole episodes in which `choose(observations so far, key)` picks actions [B, N]."""
     batch = VmapBatch(env)
     state = batch.reset(jax.random.split(key, episodes))
-    total, won, seen = 0.0, False, []
+    total, won, running, seen = 0.0, False, True, []
     for t in range(env.spec.episode_limit):
         key_act, key_step = jax.random.split(jax.random.fold_in(key, t))
         seen.append(batch.observe(state))
         state, outcome = batch.step(state, choose(seen, key_act), jax.random.split(key_step, episodes))
-        total, won = total + outcome.reward, won | outcome.info["won"]
-    assert (outcome.terminated | outcome.truncated).all()
+        total, won = total + running * outcome.reward, won | running & outcome.info["won"]
+        running = running & ~(outcome.terminated | outcome.truncated)
+    assert not running.any()
     return np.asarray(total), np.asarray(won)
 
 
@@ -180,7 +182,90 @@ def test_timeout_ends_by_truncation_only_and_one_agent_falls(key):
     assert ends == [(False, False)] * 3 + [(False, True)]
 
 
-@pytest.mark.parametrize("build", [lambda: probe.Switch(delay=0), lambda: probe.Lever(hint=2.0), lambda: probe.Timeout(length=-1)])
+def hunting(env, ready):
+    """Both go to the prey's cell; there, whoever is `ready(observation)` catches."""
+
+    def choose(seen, key):
+        _, prey, partner = jnp.split(seen[-1].obs, [env.cells, 3 * env.cells - 1], axis=-1)
+        distance = prey.argmax(-1) - (env.cells - 1)
+        arrived = jnp.where(ready(partner), CATCH, 2)
+        return jnp.where(distance < 0, 0, jnp.where(distance > 0, 1, arrived))
+
+    return choose
+
+
+def together(partner):
+    return partner[..., partner.shape[-1] // 2] == 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"cells": 9, "limit": 9}, {"cells": 3, "sight": 0, "punishment": 4.0}])
+def test_hunt_is_always_won_by_what_each_sees_alone(settings, key):
+    env = probe.Hunt(**settings)
+    returns, won = play(env, hunting(env, together), key)
+    assert (returns == env.local_optimum).all() and won.all()
+
+
+def test_hunt_costs_nothing_without_a_catch_and_more_the_more_one_tries_alone(key):
+    env = probe.Hunt(punishment=0.5)
+    returns, won = play(env, hunting(env, lambda partner: jnp.zeros(partner.shape[:-1], bool)), key)
+    assert (returns == 0).all() and not won.any()
+    returns, won = play(env, hunting(env, lambda partner: jnp.arange(2) == 0), key)
+    assert not won.any()
+    alone = np.unique(returns).tolist()
+    assert alone == [-0.5 * catches for catches in range(10, 5, -1)], "from the prey's cell on: 0 to 4 steps away, 10 in all"
+
+
+@pytest.mark.parametrize("settings", [{"cells": 2, "limit": 3}, {"cells": 7, "punishment": 0.3}])
+def test_hunt_knows_its_random_return_for_other_settings_too(settings, key):
+    env = probe.Hunt(**settings)
+    returns, _ = play(env, at_random, key)
+    assert abs(returns.mean() - env.random_return) < 4 * returns.std() / np.sqrt(EPISODES)
+
+
+def test_hunt_teaches_against_catching_beside_a_partner_who_tries_everything(key):
+    """Whatever the hunt is worth when it goes on, from nothing to the optimum."""
+    env = probe.Hunt()
+    state = env.reset(key)._replace(agents=jnp.array([2, 3]), prey=jnp.int32(2))
+    outcomes = [[env.step(state, jnp.array([own, other]), key)[1] for other in range(4)] for own in range(4)]
+    for onwards in (0.0, 0.5, 1.0):
+        value = np.array([[o.reward + onwards * ~o.terminated for o in row] for row in outcomes])
+        assert value[CATCH, CATCH] == value.max() == 1
+        own = value.mean(axis=1)
+        assert own[CATCH] <= own[:CATCH].min() - 0.25
+
+
+def test_hunt_ends_by_the_catch_or_by_truncation(key):
+    env = probe.Hunt(limit=5)
+    state = env.reset(key)._replace(agents=jnp.array([0, 2]), prey=jnp.int32(1))
+    _, outcome = env.step(state._replace(step=jnp.int32(4)), jnp.array([CATCH, CATCH]), key)
+    assert outcome.terminated and not outcome.truncated and outcome.info["won"]
+    after, outcome = env.step(state._replace(step=jnp.int32(4)), jnp.array([0, 1]), key)
+    assert outcome.truncated and not outcome.terminated and after.agents.tolist() == [0, 3]
+
+
+def test_hunt_shows_the_partner_within_sight_only_and_lists_everybody_in_the_state(key):
+    env = probe.Hunt()
+    state = env.reset(key)._replace(agents=jnp.array([1, 2]), prey=jnp.int32(4))
+    seen = env.observe(state)
+    assert seen.obs[:, -3:].tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert not env.observe(state._replace(agents=jnp.array([0, 2]))).obs[:, -3:].any()
+    assert [seen.state[start:stop].argmax() for start, stop in (*env.spec.state_slots, *env.spec.other_slots)] == [1, 2, 4]
+    assert seen.avail_actions[:, CATCH].tolist() == [False, False]
+    assert env.observe(state._replace(prey=jnp.int32(3))).avail_actions[:, CATCH].tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: probe.Switch(delay=0),
+        lambda: probe.Lever(hint=2.0),
+        lambda: probe.Timeout(length=-1),
+        lambda: probe.Hunt(cells=0),
+        lambda: probe.Hunt(punishment=-1.0),
+        lambda: probe.Hunt(sight=-1),
+        lambda: probe.Hunt(limit=4),
+    ],
+)
 def test_impossible_settings_are_refused(build):
     with pytest.raises(BadSetting, match="is"):
         build()

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
+from limbeck.envs.hunt import Hunt
 from limbeck.errors import BadSetting, unknown
 from limbeck.types import EnvSpec, Observation, Outcome
 
@@ -296,4 +297,5 @@ WORLDS = {
     "lever": Lever,
     "whisper": whisper,
     "timeout": Timeout,
+    "hunt": Hunt,
 }
