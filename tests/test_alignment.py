@@ -11,8 +11,9 @@ from limbeck.envs.base import AutoReset
 from limbeck.envs.probe import Timeout
 from limbeck.learn import Learner
 from limbeck.losses import td_lambda
-from limbeck.methods import value_decomposition
-from limbeck.methods.value_decomposition import QSettings, greedy, q_loss
+from limbeck.methods import bases
+from limbeck.methods.q_learning import QSettings, greedy
+from limbeck.methods.value_decomposition import td_loss
 from limbeck.nets.agents import RecurrentAgent
 from limbeck.nets.unroll import decide, unroll
 from limbeck.rollout import collect, start
@@ -132,7 +133,7 @@ def test_episodes_are_counted_when_they_end_even_across_segments(two_segments):
 
 def small_segment(border=None, cut=None):
     """Six transitions of one world; the episode ends with transition `border`, or is cut there."""
-    algorithm = value_decomposition.build(Clock(False).spec, QSettings(**SMALL))
+    algorithm = bases.build(Clock(False).spec, QSettings(**SMALL))
     env = AutoReset(Clock(False))
     worlds = start(env, algorithm.init_carry(B), jax.random.split(jax.random.key(0), B))
     params = algorithm.init(jax.random.key(1))
@@ -177,7 +178,9 @@ def test_nothing_of_one_episode_changes_the_errors_of_the_other(kind):
 
     def loss_by_reward(segment):
         def loss(reward):
-            return q_loss(params, params, segment._replace(reward=reward), jax.random.key(0), 0.9, 1.0)[0]
+            return td_loss(params, params, segment._replace(reward=reward), jax.random.key(0), QSettings(gamma=0.9, td_lambda=1.0))[
+                0
+            ]
 
         return jax.grad(loss)(segment.reward)
 
@@ -218,7 +221,7 @@ def test_nothing_before_the_start_of_an_episode_reaches_beyond_it_and_the_carry_
         last_action=jnp.zeros(shape, jnp.int32),
         is_first=jnp.zeros((length, B), bool).at[first, 0].set(True),  # in world 0 alone
     )
-    run = jax.jit(lambda hidden, obs: unroll(agent, hidden, decisions._replace(obs=obs), jax.random.key(2)))
+    run = jax.jit(lambda hidden, obs: unroll(agent, hidden, decisions._replace(obs=obs), jax.random.key(2))[0])
     carry0 = jax.random.normal(keys[1], (B, 2, 8))
     plain = run(carry0, decisions.obs)
     other = run(carry0 + 1, decisions.obs.at[: first - 1].add(1.0))
@@ -236,16 +239,16 @@ def test_nothing_before_the_start_of_an_episode_reaches_beyond_it_and_the_carry_
 def test_unrolling_from_the_stored_carry_gives_the_values_that_were_acted_on():
     # The greedy actions recomputed from a segment that starts in the middle of an episode are those that were taken.
     env = Timeout(length=11)
-    algorithm = value_decomposition.build(env.spec, QSettings(**SMALL))
+    algorithm = bases.build(env.spec, QSettings(**SMALL))
     params = algorithm.init(jax.random.key(0))
     worlds = start(AutoReset(env), algorithm.init_carry(B), jax.random.split(jax.random.key(1), B))
     run = jax.jit(lambda w, key: collect(AutoReset(env), algorithm.act, params, w, key, jnp.float32(0), 8))
     worlds, _, _ = run(worlds, jax.random.key(2))
     _, segment, _ = run(worlds, jax.random.key(3))
     assert not segment.decisions.is_first[0].any() and segment.decisions.is_first[3].all()
-    q = unroll(params.agent, segment.carry0, segment.decisions, jax.random.key(4))
+    q, _ = unroll(params.agent, segment.carry0, segment.decisions, jax.random.key(4))
     np.testing.assert_array_equal(greedy(q, segment.decisions.avail_actions)[:-1], segment.action)
-    forgetful = unroll(params.agent, jnp.zeros_like(segment.carry0), segment.decisions, jax.random.key(4))
+    forgetful, _ = unroll(params.agent, jnp.zeros_like(segment.carry0), segment.decisions, jax.random.key(4))
     assert abs(forgetful[0] - q[0]).max() > 1e-4
     np.testing.assert_allclose(forgetful[3:], q[3:], rtol=1e-5, atol=1e-6)
 
@@ -259,7 +262,7 @@ def test_a_time_limit_is_looked_beyond(mixer):
     """Reward 1 for ever is worth 1 / (1 - gamma) = 5, though no episode is longer than 5 steps (worth at most 3.4)."""
     env = Timeout(length=5)
     settings = QSettings(mixer=mixer, gamma=0.8, lr=5e-3, segment=8, batch=16, buffer=500, target_every=10, eps_steps=1000, **SMALL)
-    trained = train(env, value_decomposition.build(env.spec, settings), steps=60_000, worlds=16, devices=1)
+    trained = train(env, bases.build(env.spec, settings), steps=60_000, worlds=16, devices=1)
     assert trained.rows[-1]["q_taken"] == pytest.approx(5.0, abs=0.25)
 
 
@@ -267,7 +270,7 @@ def test_learners_segments_go_on_where_the_last_ended():
     """Through the learner's own compiled loop: the buffer's rows are continuous streams."""
     env = Clock(False)
     settings = QSettings(segment=4, batch=4, buffer=6, learn_after=10**9, **SMALL)
-    learner = Learner(env, value_decomposition.build(env.spec, settings), worlds=2, devices=1)
+    learner = Learner(env, bases.build(env.spec, settings), worlds=2, devices=1)
     state = learner.init(jax.random.key(0))
     state, _ = learner.advance(state, 3, learner.phase(0))
     assert int(state.steps) == 24 and int(state.updates) == 0

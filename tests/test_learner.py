@@ -16,7 +16,8 @@ from limbeck.errors import BadSetting
 from limbeck.evaluate import evaluator
 from limbeck.learn import MAX_ITERATIONS, Learner
 from limbeck.losses import masked_mean
-from limbeck.methods import ptde, value_decomposition
+from limbeck.methods import bases, ptde
+from limbeck.methods.q_learning import QSettings
 from limbeck.replay import Latest
 from limbeck.train import Plan, train
 from limbeck.types import LOCAL, Algorithm, Policy, Source
@@ -37,8 +38,8 @@ SMALL = {
 
 @cache
 def algorithm(name):
-    if name in value_decomposition.MIXERS:
-        return value_decomposition.build(ENV.spec, value_decomposition.QSettings(mixer=name, **SMALL))
+    if name in bases.BASES:
+        return bases.build(ENV.spec, QSettings(mixer=name, **SMALL))
     if name in ptde.PERSONALISERS:
         return ptde.teacher(ENV.spec, ptde.TeacherSettings(personaliser=name, latent=6, **SMALL))
     teacher = algorithm("gip").init(jax.random.key(9))
@@ -203,7 +204,7 @@ def actor_critic(spec, lr=0.05, clip=0.2, gamma=0.9):
         source=Source(Latest(), collect=4, updates=3),
         optimiser=optax.adam(lr),
         policies={"actor": policy},
-        after_collect=lambda params, target, segment: params,
+        after_collect=lambda params, target, segment, steps: params,
     )
 
 

@@ -11,10 +11,11 @@ import pytest
 from limbeck.envs import probe
 from limbeck.evaluate import evaluator
 from limbeck.learn import Learner
-from limbeck.methods import METHODS, ptde, value_decomposition
+from limbeck.methods import METHODS, bases, ptde
 from limbeck.methods.ptde import Rows, StudentParams, StudentSettings, TeacherSettings, match_mean
-from limbeck.methods.value_decomposition import QParams, QSettings, eps_greedy, q_loss
-from limbeck.nets.mixers import Sum
+from limbeck.methods.q_learning import QParams, QSettings, eps_greedy
+from limbeck.methods.value_decomposition import td_loss
+from limbeck.nets.mixers import Independent, Sum
 from limbeck.train import train
 from limbeck.types import Decision, Segment
 
@@ -56,17 +57,18 @@ def segment():
     return Segment(decisions, action, jnp.array([[1.0], [2.0], [3.0]]), terminated, jnp.ones((3, 1)), jnp.zeros((1, 2, 1)))
 
 
+HALVES = QSettings(gamma=0.5, td_lambda=0.5)
 ONLINE, LAGGED = jnp.array([[1.0, 2.0], [3.0, 5.0]]), jnp.array([[10.0, 20.0], [40.0, 30.0]])
 
 
-def test_the_q_loss_by_hand():
+def test_the_td_loss_by_hand():
     # Q_tot of what was done:  t0: 1 + 5 = 6    t1: 5 + 5 = 10    t2: 2 + 1 = 3
     # Best by the learning table, valued by the lagged one (double Q):
     #   decision 1: both action 1 in row 1:  30 + 30 = 60
     #   decision 3: agent 0 may only do action 0 of row 1: 40;  agent 1 action 1 of row 0: 20;  60
     # gamma 0.5, lambda 0.5:  G_2 = 3 + 0.5 * 60 = 33;  G_1 = 2;  G_0 = 1 + 0.5 * (0.5 * 60 + 0.5 * 2) = 16.5
     # errors 6 - 16.5, 10 - 2, 3 - 33  ->  (110.25 + 64 + 900) / 3 / 2
-    found, metrics = q_loss(QParams(Table(ONLINE), Sum()), QParams(Table(LAGGED), Sum()), segment(), jax.random.key(0), 0.5, 0.5)
+    found, metrics = td_loss(QParams(Table(ONLINE), Sum()), QParams(Table(LAGGED), Sum()), segment(), jax.random.key(0), HALVES)
     assert found == pytest.approx((110.25 + 64 + 900) / 6)
     assert metrics["td_error"] == pytest.approx((10.5 + 8 + 30) / 3)
     assert metrics["q_taken"] == pytest.approx(19 / 3) and metrics["target"] == pytest.approx((33 + 2 + 16.5) / 3)
@@ -75,14 +77,20 @@ def test_the_q_loss_by_hand():
 def test_independent_learners_have_an_error_each_by_hand():
     # Agent 0: q 1, 5, 2; values of decisions 1 and 3: 30, 40.  Agent 1: q 5, 5, 1; values 30, 20.  lambda = 0, gamma 0.5:
     # targets of agent 0: 16, 2, 23; of agent 1: 16, 2, 13  ->  errors -15, 3, -21 and -11, 3, -12
-    mixer = value_decomposition.Independent()
-    found, _ = q_loss(QParams(Table(ONLINE), mixer), QParams(Table(LAGGED), mixer), segment(), jax.random.key(0), 0.5, 0.0)
+    mixer = Independent()
+    found, _ = td_loss(
+        QParams(Table(ONLINE), mixer),
+        QParams(Table(LAGGED), mixer),
+        segment(),
+        jax.random.key(0),
+        dataclasses.replace(HALVES, td_lambda=0.0),
+    )
     assert found == pytest.approx((225 + 9 + 441 + 121 + 9 + 144) / 12)
 
 
 def test_gradients_flow_into_the_taken_values_of_the_learning_network_alone():
     def loss(online, lagged):
-        return q_loss(QParams(Table(online), Sum()), QParams(Table(lagged), Sum()), segment(), jax.random.key(0), 0.5, 0.5)[0]
+        return td_loss(QParams(Table(online), Sum()), QParams(Table(lagged), Sum()), segment(), jax.random.key(0), HALVES)[0]
 
     by_online, by_lagged = jax.grad(loss, (0, 1))(ONLINE, LAGGED)
     assert (by_lagged == 0).all()
@@ -92,7 +100,7 @@ def test_gradients_flow_into_the_taken_values_of_the_learning_network_alone():
 
 def test_the_target_is_copied_exactly_every_so_many_updates():
     env = probe.Matrix()
-    algorithm = value_decomposition.build(env.spec, QSettings(mixer="vdn", **(SMALL | {"target_every": 3})))
+    algorithm = bases.build(env.spec, QSettings(mixer="vdn", **(SMALL | {"target_every": 3})))
     learner = Learner(env, algorithm, worlds=2, devices=1)
     state = learner.init(jax.random.key(0))
     weight = lambda tree: np.asarray(tree.agent.out.weight)  # noqa: E731
@@ -101,7 +109,7 @@ def test_the_target_is_copied_exactly_every_so_many_updates():
         state, _ = learner.advance(state, 1, learner.phase(int(state.steps)))
         if update % 3 == 0:
             copied = weight(state.params)
-        np.testing.assert_array_equal(weight(state.target), copied)
+        np.testing.assert_array_equal(weight(state.target.params), copied)
         assert update % 3 == 0 or not np.array_equal(weight(state.params), copied)
 
 
@@ -153,9 +161,7 @@ def test_every_method_finds_the_best_joint_action(name):
 def test_a_light_is_remembered_and_forgotten_when_the_next_episode_begins():
     env = probe.Switch(delay=2)
     settings = SMALL | {"segment": 12, "eps_steps": 20_000, "td_lambda": 0.9, "lr": 5e-3, "updates": 2}
-    trained = train(
-        env, value_decomposition.build(env.spec, QSettings(mixer="vdn", **settings)), steps=120_000, worlds=16, devices=1
-    )
+    trained = train(env, bases.build(env.spec, QSettings(mixer="vdn", **settings)), steps=120_000, worlds=16, devices=1)
     assert played(env, trained) > 0.98
 
 
@@ -178,7 +184,7 @@ def student(encrypted, updates=3000):
 
 @pytest.mark.slow
 def test_a_privileged_teacher_reaches_what_no_local_team_can():
-    local = train(LEVER, value_decomposition.build(LEVER.spec, QSettings(**SMALL)), steps=30_000, worlds=16, devices=1)
+    local = train(LEVER, bases.build(LEVER.spec, QSettings(**SMALL)), steps=30_000, worlds=16, devices=1)
     assert played(LEVER, local) < LEVER.local_optimum + 0.06
     assert played(LEVER, teacher(False)) > 0.97 * LEVER.optimum
 

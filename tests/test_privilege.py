@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from limbeck.envs import probe
-from limbeck.methods import ptde, value_decomposition
+from limbeck.methods import bases, ptde
+from limbeck.methods.q_learning import QSettings
 from limbeck.nets.unroll import decide
 from limbeck.types import LOCAL, PRIVILEGED, Decision
 
@@ -99,8 +100,8 @@ def test_the_views_say_the_same():
     assert "state" not in LOCAL and set(PRIVILEGED) - set(LOCAL) == {"state"}
     assert set(PRIVILEGED) == set(Decision._fields)
     assert TEACHER.policies["greedy"].view == PRIVILEGED
-    for mixer in value_decomposition.MIXERS:
-        algorithm = value_decomposition.build(ENV.spec, value_decomposition.QSettings(mixer=mixer))
+    for mixer in bases.BASES:
+        algorithm = bases.build(probe.Switch().spec, QSettings(mixer=mixer))
         assert all(policy.view == LOCAL for policy in algorithm.policies.values())
 
 
@@ -121,7 +122,7 @@ def test_a_local_policy_acts_where_there_is_no_state(student):
 
 
 def test_qmix_agents_are_local_too_though_their_mixer_is_not():
-    algorithm = value_decomposition.build(ENV.spec, value_decomposition.QSettings(hidden=8, embed=4, hyper=8))
+    algorithm = bases.build(ENV.spec, QSettings(hidden=8, embed=4, hyper=8))
     params = algorithm.init(jax.random.key(0))
     by_obs, by_state = jacobians(algorithm.policies["greedy"].agent(params), experience(jax.random.key(2)))
     assert (by_state == 0).all()

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from limbeck.nets.agents import RecurrentAgent, gru_drive, gru_step, local_dim, local_input
-from limbeck.nets.personalise import Gaussian, LocalLatent, PersonalisedAgent, PersonalisedLatent, StateHypernetwork, UnifiedLatent
+from limbeck.nets.fusion import StateHypernetwork
+from limbeck.nets.personalise import Gaussian, LocalLatent, PersonalisedAgent, PersonalisedLatent, UnifiedLatent
 from limbeck.nets.unroll import decide, unroll
 from limbeck.types import Decision, EnvSpec
 
@@ -34,8 +35,12 @@ def at(some, t):
 
 def noiseless_teacher(key):
     """The personalised agent, made deterministic: its variance is below what float32 can see."""
-    agent = personalised(PersonalisedLatent(SPEC, H, Z, 0.0, key), key)
+    agent = personalised(gip(0.0, key), key)
     return eqx.tree_at(lambda a: a.latent.gaussian.log_var.second.bias, agent, jnp.full(Z, -200.0))
+
+
+def gip(var_floor, key):
+    return PersonalisedLatent(StateHypernetwork(local_dim(SPEC), SPEC.state_dim, H, Z, key), Z, var_floor, key)
 
 
 def personalised(latent, key):
@@ -66,7 +71,7 @@ def test_unrolling_in_chunks_is_deciding_one_by_one_with_the_same_gradients(leng
     weight = jax.random.normal(key, (length, B, SPEC.n_agents, SPEC.n_actions))
 
     def in_chunks(agent, carry0):
-        q = unroll(agent, carry0, some, key)
+        q, _ = unroll(agent, carry0, some, key)
         return (q * weight).sum(), q
 
     def one_by_one(agent, carry0):
@@ -87,9 +92,11 @@ def test_unrolling_in_chunks_is_deciding_one_by_one_with_the_same_gradients(leng
 def test_the_size_of_chunks_changes_nothing(key):
     agent, some = RecurrentAgent(SPEC, H, key), decisions(key, 13)
     carry0 = jnp.ones((B, SPEC.n_agents, H))
-    whole = unroll(agent, carry0, some, key, chunk=13)
+    whole, hidden = unroll(agent, carry0, some, key, chunk=13)
     for chunk in (4, 100):
-        np.testing.assert_allclose(unroll(agent, carry0, some, key, chunk=chunk), whole, rtol=1e-5, atol=1e-6)
+        q, hidden_of_chunks = unroll(agent, carry0, some, key, chunk=chunk)
+        np.testing.assert_allclose(q, whole, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(hidden_of_chunks, hidden, rtol=1e-5, atol=1e-6)
 
 
 # -- inputs ----------------------------------------------------------------------------------------------------------------
@@ -156,7 +163,7 @@ def test_noise_differs_from_agent_to_agent_and_from_decision_to_decision_and_fro
     assert len(np.unique(noise.round(5))) > 0.95 * noise.size
     assert abs(noise.mean()) < 0.1 and abs(noise.std() - 1) < 0.1
     # z reaches q linearly, so equal q of two decisions would mean equal noise.
-    run = eqx.filter_jit(lambda key: unroll(agent, jnp.zeros((B, 3, H)), same, key)[:, :, 0, 0])
+    run = eqx.filter_jit(lambda key: unroll(agent, jnp.zeros((B, 3, H)), same, key)[0][:, :, 0, 0])
     q = np.asarray(run(key))
     assert len(np.unique(q.round(5))) > 0.95 * q.size
     assert not np.allclose(q, run(jax.random.key(1)))
@@ -166,7 +173,7 @@ def test_the_unified_latent_is_the_same_for_all_agents_and_the_personalised_one_
     some = decisions(key, 4)
     x = local_input(some, SPEC.n_actions)
     unified = UnifiedLatent(SPEC, Z, 0.01, key).moments(x, some.state)
-    personal = PersonalisedLatent(SPEC, H, Z, 0.01, key).moments(x, some.state)
+    personal = gip(0.01, key).moments(x, some.state)
     for moment in unified:
         assert moment.shape == (4, B, 3, Z)
         np.testing.assert_array_equal(moment, np.broadcast_to(moment[..., :1, :], moment.shape))

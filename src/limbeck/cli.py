@@ -150,7 +150,7 @@ class OutOptions:
 def _list(words: list[str]) -> None:
     from limbeck.envs import registry
     from limbeck.methods import METHODS, STUDENTS
-    from limbeck.methods.value_decomposition import MIXERS
+    from limbeck.methods.bases import BASES
 
     arguments.parse(dataclasses.make_dataclass("ListOptions", []), words, "list")
     console = _console()
@@ -161,7 +161,7 @@ def _list(words: list[str]) -> None:
     methods = Table("method", "what", "distilled by", title="methods")
     for name, method in METHODS.items():
         methods.add_row(name, method.summary, f"limbeck distil ({method.student})" if method.student else "-")
-    console.print(worlds, methods, f"mixers: {', '.join(MIXERS)}", f"students: {', '.join(STUDENTS)}")
+    console.print(worlds, methods, f"mixers: {', '.join(BASES)}", f"students: {', '.join(STUDENTS)}")
 
 
 def _train(words: list[str]) -> None:
@@ -183,7 +183,10 @@ def _train(words: list[str]) -> None:
             return
         raise BadSetting("name a method first: limbeck train METHOD --env ENV; methods: " + ", ".join(METHODS))
     name = words[0]
-    options, settings = arguments.with_settings(TrainOptions, runs.find_method(name).settings, words[1:], f"train {name}")
+    method = runs.find_method(name)
+    preset, words = _take_preset(words[1:], method.presets)
+    form = f"train {name} [--preset {'|'.join(method.presets)}]" if method.presets else f"train {name}"
+    options, settings = arguments.with_settings(TrainOptions, preset or method.settings, words, form)
     config = runs.RunConfig(
         method=name,
         settings=dataclasses.asdict(settings),
@@ -204,7 +207,7 @@ def _distil(words: list[str]) -> None:
     if not named and not {"-h", "--help"} & set(words):
         raise BadSetting("name the teacher's run folder first: limbeck distil RUN [--out RUN2]")
     options, settings = arguments.with_settings(
-        DistilOptions, preset or STUDENTS[student].settings, words, "distil RUN [--preset fast|paper]"
+        DistilOptions, preset or STUDENTS[student].settings, words, f"distil RUN [--preset {'|'.join(STUDENTS[student].presets)}]"
     )
     config = runs.of_student(
         options.run,

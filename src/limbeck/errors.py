@@ -1,7 +1,8 @@
 """Errors that a user can act on: one line that says what was wrong, what would be right, and what to do."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import SequenceMatcher
+from typing import Any
 
 
 class LimbeckError(Exception):
@@ -14,6 +15,20 @@ class UnknownName(LimbeckError, LookupError):  # noqa: N818
 
 class BadSetting(LimbeckError, ValueError):  # noqa: N818
     """A setting that exists, with a value that makes no sense."""
+
+
+class NotOffered(BadSetting):
+    """A method that needs what a world does not have.
+
+    Args:
+        what: who needs what, and where it is missing.
+        offers: `spec -> bool`, by which worlds that do have it can be found.
+        instead: what would fit this world.
+    """
+
+    def __init__(self, what: str, offers: Callable[[Any], bool], instead: str):
+        super().__init__(f"{what}; {instead}")
+        self.offers = offers
 
 
 class CheckpointError(LimbeckError):

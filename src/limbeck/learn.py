@@ -177,12 +177,9 @@ class Learner:
         if phase.collect:
             worlds, segment, stats = self._collect(state.params, state.worlds, key_collect, state.steps)
             buffer = self._store.add(state.buffer, source.prepare(state.params, segment))
-            state = state._replace(
-                worlds=worlds,
-                buffer=buffer,
-                target=self.algorithm.after_collect(state.params, state.target, segment),
-                steps=state.steps + self.steps_per_iteration,
-            )
+            steps = state.steps + self.steps_per_iteration
+            target = self.algorithm.after_collect(state.params, state.target, segment, steps)
+            state = state._replace(worlds=worlds, buffer=buffer, target=target, steps=steps)
         metrics = {}
         if phase.learn:
             # The buffer stays out of the loop's carry, where it would be copied.

@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 
 from limbeck.envs import registry
 from limbeck.envs.base import Environment
-from limbeck.errors import BadSetting, LimbeckError, unknown
+from limbeck.errors import BadSetting, LimbeckError, NotOffered, unknown
 from limbeck.evaluate import Table, evaluate, evaluator, summary
 from limbeck.learn import Learner, usable_devices
 from limbeck.methods import METHODS, STUDENTS, Method
@@ -106,7 +106,7 @@ def settings_of(config: RunConfig) -> Any:
     """The method's settings as its own dataclass, with defaults for what the configuration leaves out."""
     method = find_method(config.method)
     settings = _typed(type(method.settings), dataclasses.asdict(method.settings) | config.settings, f"setting of {config.method}")
-    _check_positive(settings, [n for n in _SIZES if hasattr(settings, n)])
+    _check_positive(settings, [n for n in _SIZES if hasattr(settings, n)], may_be_none=("segment",))
     return settings
 
 
@@ -119,7 +119,11 @@ def build(config: RunConfig, teacher_params: PyTree | None = None) -> Algorithm:
     """The method of a run. A student without its teacher's parameters is only good for its shapes."""
     env, method, settings = make_env(config), find_method(config.method), settings_of(config)
     if config.teacher is None:
-        return method.build(env.spec, settings)
+        try:
+            return method.build(env.spec, settings)
+        except NotOffered as error:
+            fitting = [name for name in registry.names() if error.offers(registry.make(name).spec)]
+            raise BadSetting(f"{error}; worlds that fit: {', '.join(fitting) or 'none'}") from error
     if teacher_params is None:
         teacher = build(RunConfig(config.teacher["method"], config.env, config.env_settings, config.teacher["settings"]))
         teacher_params = jax.jit(teacher.init)(jax.random.key(0))
@@ -253,7 +257,10 @@ def compare(paths: list[str], episodes: int, seed: int = 0, env: str | None = No
     return evaluate(world, policies, episodes, jax.random.key(seed), teacher=teacher)
 
 
-_SIZES = ("hidden", "embed", "hyper", "latent", "segment", "batch", "buffer", "rows", "updates", "target_every", "lr")
+_SIZES = (
+    *("hidden", "embed", "hyper", "latent", "heads", "kernels", "kernel_layers", "central", "alpha", "rank", "interval"),
+    *("segment", "batch", "buffer", "rows", "updates", "target_every", "lr"),
+)
 """settings that make sense only above zero, in whatever method has them"""
 
 

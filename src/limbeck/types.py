@@ -143,7 +143,8 @@ class Algorithm:
     policies: Mapping[str, Policy]
     """the named policies that the method is judged by; the first is the main one"""
     init_target: Callable[[PyTree], PyTree] = field(default=lambda params: params)
-    after_collect: Callable[[PyTree, PyTree, Segment], PyTree] = field(default=lambda params, target, segment: target)
+    after_collect: Callable[[PyTree, PyTree, Segment, Array], PyTree] = field(default=lambda params, target, segment, steps: target)
+    """(params, target, the segment collected, environment steps so far) -> target"""
     after_update: Callable[[PyTree, PyTree, Array], PyTree] = field(default=lambda params, target, updates: target)
     """(params, target, updates so far) -> target"""
 

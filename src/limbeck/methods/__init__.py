@@ -1,10 +1,12 @@
 """Papers, one file each, and the list of them by name."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from limbeck.methods import ptde, value_decomposition
+from limbeck.methods import bases, ptde
+from limbeck.methods.bases import BASES
+from limbeck.methods.q_learning import PRESETS, Base, QSettings
 from limbeck.types import Algorithm
 
 
@@ -23,12 +25,24 @@ class Method:
     """settings by name"""
 
 
+def _with_presets(settings: QSettings, **changes: Any) -> dict[str, Any]:
+    """The recipes of the field, for anything that learns by Q-learning."""
+    return {name: replace(settings, **(preset | changes)) for name, preset in PRESETS.items()}
+
+
+def _base(name: str, base: Base) -> Method:
+    settings = QSettings(mixer=name, **base.defaults)
+    return Method(base.summary, settings, bases.build, presets=_with_presets(settings, **base.defaults))
+
+
 METHODS = {
-    "iql": Method("independent Q-learning", value_decomposition.QSettings(mixer="iql"), value_decomposition.build),
-    "vdn": Method("sum of the agents' values", value_decomposition.QSettings(mixer="vdn"), value_decomposition.build),
-    "qmix": Method("monotone mix of the agents' values", value_decomposition.QSettings(), value_decomposition.build),
+    **{name: _base(name, base) for name, base in BASES.items()},
     "ptde": Method(
-        "teacher with personalised global information, on any mixer", ptde.TeacherSettings(), ptde.teacher, student="ptde-student"
+        "teacher with personalised global information, on any mixer",
+        ptde.TeacherSettings(),
+        ptde.teacher,
+        student="ptde-student",
+        presets=_with_presets(ptde.TeacherSettings()),
     ),
 }
 STUDENTS = {

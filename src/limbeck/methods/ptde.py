@@ -5,7 +5,9 @@ Stage 1, the teacher. Each agent turns the global state into information of its 
     x_i = [o_i, last action, i]      g_i = ELU(s W(x_i) + b(x_i))      z_i ~ N(mu(g_i), max(exp v(g_i), var_floor))
     Q_i = Linear([ReLU(Linear(h_i)), z_i])                             trained end to end by any mixer's Q-learning loss
 
-`personaliser="giu"` is the paper's ablation: one linear map of s for all agents. z is sampled in training and in execution.
+`personaliser="giu"` is the paper's ablation: one linear map of s for all agents. The paper names the size of W as its main
+weakness; lowrank, film and attention are lighter ways to g_i (ours, see docs/decisions/0007). z is sampled in training and in
+execution.
 
 Stage 2, the student. The trained agent plays; a network of x_i alone learns mu by regression, off line:
 
@@ -28,8 +30,10 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from limbeck.errors import BadSetting, unknown
 from limbeck.losses import masked_mean
-from limbeck.methods.value_decomposition import QParams, QSettings, q_learning, q_policy
-from limbeck.nets.agents import local_input
+from limbeck.methods.bases import learn_on_base
+from limbeck.methods.q_learning import QParams, QSettings, q_policy
+from limbeck.nets.agents import local_dim, local_input
+from limbeck.nets.fusion import FeatureModulation, Fusion, LowRankHypernetwork, StateHypernetwork, UnitAttention
 from limbeck.nets.personalise import Latent, LocalLatent, PersonalisedAgent, PersonalisedLatent, UnifiedLatent
 from limbeck.replay import Dataset
 from limbeck.types import LOCAL, PRIVILEGED, Algorithm, EnvSpec, Segment, Source
@@ -40,9 +44,11 @@ class TeacherSettings(QSettings):
     """Stage 1: Q-learning's settings, and the personalising module's."""
 
     personaliser: str = "gip"
-    """gip: personalised by a hypernetwork; giu: unified, the same for all agents"""
+    """what makes the state an agent's own: gip (the paper's hypernetwork), lowrank, film, attention (over units); giu: nothing"""
     latent: int = 64
     """size of z and of the layers before it"""
+    rank: int = 64
+    """of the hypernetwork's tensor, for lowrank"""
     var_floor: float = 0.01
     """smallest variance of z (0.002 is noted in the authors' code for 3s5z_vs_3s6z)"""
 
@@ -72,8 +78,24 @@ PRESETS = {
     "paper": StudentSettings(lr=1e-4, lr_end=1e-4, updates=500_000),
 }
 
-PERSONALISERS: dict[str, Callable[[EnvSpec, TeacherSettings, PRNGKeyArray], Latent]] = {
-    "gip": lambda spec, s, key: PersonalisedLatent(spec, s.hidden, s.latent, s.var_floor, key),
+MakeLatent = Callable[[EnvSpec, TeacherSettings, PRNGKeyArray], Latent]
+
+
+def _personalised(make_fusion: Callable[[EnvSpec, TeacherSettings, PRNGKeyArray], Fusion]) -> MakeLatent:
+    def make(spec: EnvSpec, s: TeacherSettings, key: PRNGKeyArray) -> Latent:
+        key_fusion, key_heads = jax.random.split(key)
+        return PersonalisedLatent(make_fusion(spec, s, key_fusion), s.latent, s.var_floor, key_heads)
+
+    return make
+
+
+PERSONALISERS: dict[str, MakeLatent] = {
+    "gip": _personalised(lambda spec, s, key: StateHypernetwork(local_dim(spec), spec.state_dim, s.hidden, s.latent, key)),
+    "lowrank": _personalised(
+        lambda spec, s, key: LowRankHypernetwork(local_dim(spec), spec.state_dim, s.hidden, s.latent, s.rank, key)
+    ),
+    "film": _personalised(lambda spec, s, key: FeatureModulation(local_dim(spec), spec.state_dim, s.hidden, s.latent, key)),
+    "attention": _personalised(lambda spec, s, key: UnitAttention(spec, s.hidden, s.latent, key)),
     "giu": lambda spec, s, key: UnifiedLatent(spec, s.latent, s.var_floor, key),
 }
 
@@ -83,6 +105,7 @@ def teacher(spec: EnvSpec, settings: TeacherSettings = TeacherSettings(), **chan
 
     Raises:
         UnknownName: there is no such personaliser or mixer.
+        NotOffered: the personaliser or the mixer reads what the world does not have.
     """
     settings = replace(settings, **changes)
     if settings.personaliser not in PERSONALISERS:
@@ -93,7 +116,8 @@ def teacher(spec: EnvSpec, settings: TeacherSettings = TeacherSettings(), **chan
         latent = PERSONALISERS[settings.personaliser](spec, settings, key_latent)
         return PersonalisedAgent(spec, settings.hidden, settings.latent, latent, key_agent)
 
-    return q_learning(spec, settings, make_agent, PRIVILEGED)
+    jax.eval_shape(make_agent, jax.random.key(0))  # what does not fit this world is refused here, not when training begins
+    return learn_on_base(spec, settings, make_agent, PRIVILEGED)
 
 
 class StudentParams(NamedTuple):
@@ -130,7 +154,7 @@ def student(
     half = jnp.float16 if spec.unit_scale else jnp.float32
     frozen = trained.agent
     hidden = frozen.core.hidden_size
-    latent = frozen.out.weight.shape[1] - frozen.squeeze.weight.shape[0]
+    latent = frozen.latent_dim
 
     def init(key: PRNGKeyArray) -> StudentParams:
         return StudentParams(LocalLatent(spec, latent, latent, key), frozen)

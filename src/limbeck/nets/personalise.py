@@ -2,6 +2,7 @@
 
 Every latent module has the same verb, `moments(x, state) -> (mean, variance)`, [..., N, Z]: a teacher's reads the state, a
 student's ignores it. The agent does not know which of them it holds; that is all the difference between a teacher and its student.
+How a teacher's latent makes the state an agent's own is up to a network of `nets/fusion.py`.
 """
 
 from typing import Protocol, runtime_checkable
@@ -11,7 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from limbeck.errors import NotOffered
 from limbeck.nets.agents import affine, gru_drive, gru_step, local_dim, local_input
+from limbeck.nets.fusion import HEADS, Fusion, UnitEncoder, attend, by_head, lists_units
 from limbeck.types import Decision, EnvSpec
 
 Moments = tuple[Float[Array, "... N Z"], Float[Array, "... N Z"] | None]
@@ -22,47 +25,6 @@ class Latent(Protocol):
     """What `PersonalisedAgent` asks of a latent module. A variance of None means: no noise."""
 
     def moments(self, x: Float[Array, "... N D"], state: Float[Array, "... S"]) -> Moments: ...
-
-
-class StateHypernetwork(eqx.Module):
-    """g_i = ELU(s W(x_i) + b(x_i)): the state through a layer whose weights each agent's own input decides (PTDE, figure 2).
-
-    W is the last layer of a hypernetwork and linear in its hidden units h(x_i), so s W is bilinear in (s, h). The state, which all
-    agents of a decision share, is contracted with the layer's tensor first, giving one small matrix per decision; no agent's W is
-    ever built. See docs/decisions/0003 for what this saves.
-    """
-
-    hidden: eqx.nn.Linear
-    tensor: Float[Array, "S H Z"]
-    tensor_bias: Float[Array, "S Z"]
-    bias: eqx.nn.Linear
-
-    def __init__(self, in_dim: int, state_dim: int, hidden: int, out: int, key: PRNGKeyArray):
-        key_hidden, key_tensor, key_tensor_bias, key_bias = jax.random.split(key, 4)
-        limit = hidden**-0.5  # as in a Linear layer with `hidden` inputs, which this tensor is
-        self.hidden = eqx.nn.Linear(in_dim, hidden, key=key_hidden)
-        self.tensor = jax.random.uniform(key_tensor, (state_dim, hidden, out), minval=-limit, maxval=limit)
-        self.tensor_bias = jax.random.uniform(key_tensor_bias, (state_dim, out), minval=-limit, maxval=limit)
-        self.bias = eqx.nn.Linear(in_dim, out, key=key_bias)
-
-    def __call__(self, x: Float[Array, "... N D"], state: Float[Array, "... S"]) -> Float[Array, "... N Z"]:
-        """Inputs of all agents, one state -> g of all agents."""
-        h = jax.nn.relu(affine(self.hidden, x))
-        mapped = _contract(self.tensor, state, h) + (state @ self.tensor_bias)[..., None, :]
-        return jax.nn.elu(mapped + affine(self.bias, x))
-
-    def built(self, x: Float[Array, "D"], state: Float[Array, "S"]) -> Float[Array, "Z"]:
-        """The same for one agent, with its weight matrix built, as the paper writes it: the reference for tests."""
-        h = jax.nn.relu(affine(self.hidden, x))
-        weight = jnp.einsum("h,shz->sz", h, self.tensor) + self.tensor_bias
-        return jax.nn.elu(state @ weight + affine(self.bias, x))
-
-
-@jax.checkpoint
-def _contract(tensor: Float[Array, "S H Z"], state: Float[Array, "... S"], h: Float[Array, "... N H"]) -> Float[Array, "... N Z"]:
-    """The state first, then each agent's h. Recomputed in the backward pass: keeping [H, Z] numbers per decision costs more."""
-    shared = (state @ tensor.reshape(tensor.shape[0], -1)).reshape(*state.shape[:-1], *tensor.shape[1:])
-    return h @ shared
 
 
 class Head(eqx.Module):
@@ -98,19 +60,29 @@ class Gaussian(eqx.Module):
 
 
 class PersonalisedLatent(eqx.Module):
-    """GIP, global information personalisation: the state through each agent's own hypernetwork."""
+    """GIP, global information personalisation: a Gaussian around what the agent made of the state."""
 
-    personalise: StateHypernetwork
+    personalise: Fusion
     gaussian: Gaussian
 
-    def __init__(self, spec: EnvSpec, hidden: int, out: int, var_floor: float, key: PRNGKeyArray):
-        key_hyper, key_heads = jax.random.split(key)
-        self.personalise = StateHypernetwork(local_dim(spec), spec.state_dim, hidden, out, key_hyper)
-        self.gaussian = Gaussian(out, out, var_floor, key_heads)
+    def __init__(self, personalise: Fusion, out: int, var_floor: float, key: PRNGKeyArray):
+        """`personalise` gives g of size `out`, which is Z as well."""
+        self.personalise = personalise
+        self.gaussian = Gaussian(out, out, var_floor, key)
 
     def moments(self, x: Array, state: Array) -> Moments:
         """[..., N, D], [..., S] -> mean and variance of z_i."""
         return self.gaussian(self.personalise(x, state))
+
+
+class DirectLatent(eqx.Module):
+    """CSRL's guidance, as PTDE's code has it: z_i = g_i, no distribution around it (Chen et al., IJCNN 2022)."""
+
+    personalise: Fusion
+
+    def moments(self, x: Array, state: Array) -> Moments:
+        """[..., N, D], [..., S] -> z_i."""
+        return self.personalise(x, state), None
 
 
 class UnifiedLatent(eqx.Module):
@@ -129,6 +101,45 @@ class UnifiedLatent(eqx.Module):
         mean, var = self.gaussian(affine(self.unify, state))
         shape = (*x.shape[:-1], mean.shape[-1])
         return jnp.broadcast_to(mean[..., None, :], shape), jnp.broadcast_to(var[..., None, :], shape)
+
+
+class CoachLatent(eqx.Module):
+    """COPA's coach: attention among all units, from which each agent's own row becomes z_i (Liu et al., ICML 2021).
+
+    z_i ~ N(mu, exp(v)), v kept within [-10, 0]. It sees all units that the state lists but nothing else, not even x_i. As in the
+    authors' code: LeakyReLU and Linear between encoders and attention; heads as wide as the vectors, and averaged; only agents ask.
+    Ours: slots have vectors of their own (the code has none), and weights begin as those of Linear layers (there: standard normal).
+    """
+
+    units: UnitEncoder
+    mix: eqx.nn.Linear
+    query: eqx.nn.Linear
+    key: eqx.nn.Linear
+    value: eqx.nn.Linear
+    mean: eqx.nn.Linear
+    log_var: eqx.nn.Linear
+    n_agents: int = eqx.field(static=True)
+
+    def __init__(self, spec: EnvSpec, width: int, key: PRNGKeyArray):
+        """`width` is that of all layers and of z."""
+        if not spec.state_slots:
+            need = f"COPA's coach reads the agents' units, and the state of {spec.name} does not list them"
+            raise NotOffered(need, lambda other: bool(other.state_slots) and lists_units(other), "a unified latent reads any state")
+        keys = jax.random.split(key, 7)
+        self.units = UnitEncoder(spec, width, "COPA's coach", "a unified latent reads any state", keys[0])
+        self.mix = eqx.nn.Linear(width, width, key=keys[1])
+        self.query, self.key, self.value = (eqx.nn.Linear(width, HEADS * width, use_bias=False, key=k) for k in keys[2:5])
+        self.mean = eqx.nn.Linear(width, width, key=keys[5])
+        self.log_var = eqx.nn.Linear(width, width, key=keys[6])
+        self.n_agents = spec.n_agents
+
+    def moments(self, x: Array, state: Array) -> Moments:
+        """[..., N, D], [..., S] -> mean and variance of z_i. Of x, nothing is read."""
+        units = affine(self.mix, jax.nn.leaky_relu(self.units(state), 0.01))
+        query = affine(self.query, units[..., : self.n_agents, :])
+        key, value = affine(self.key, units), affine(self.value, units)
+        seen = attend(by_head(query), by_head(key), by_head(value)).mean(-2)
+        return affine(self.mean, seen), jnp.exp(jnp.clip(affine(self.log_var, seen), -10.0, 0.0))
 
 
 class LocalLatent(eqx.Module):
@@ -163,6 +174,16 @@ class PersonalisedAgent(eqx.Module):
         self.squeeze = eqx.nn.Linear(hidden, hidden, key=keys[2])
         self.out = eqx.nn.Linear(hidden + latent_dim, spec.n_actions, key=keys[3])
         self.latent = latent
+
+    @property
+    def carry_dim(self) -> int:
+        """H, the size of the recurrent state."""
+        return self.core.hidden_size
+
+    @property
+    def latent_dim(self) -> int:
+        """Z, the size of the latent."""
+        return self.out.weight.shape[1] - self.squeeze.weight.shape[0]
 
     def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[Array, Array]:
         """Decisions -> (drive, sampled z [..., N, Z])."""

@@ -1,5 +1,7 @@
 """The only file that walks the time axis: batched encode, sequential core, batched head."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -20,8 +22,8 @@ def decide(agent: Agent, hidden: Float[Array, "B N H"], decision: Decision, key:
 
 def unroll(
     agent: Agent, hidden: Float[Array, "B N H"], decisions: Decision, key: PRNGKeyArray, chunk: int = CHUNK
-) -> Float[Array, "L B N A"]:
-    """L decisions [L, B, ...] in order, from the hidden state before the first -> q of each.
+) -> tuple[Float[Array, "L B N A"], Float[Array, "L B N H"]]:
+    """L decisions [L, B, ...] in order, from the hidden state before the first -> q and the hidden state of each.
 
     The hidden state is reset exactly where `is_first` is set. Chunks of `chunk` decisions run as one batched product each.
     """
@@ -29,27 +31,26 @@ def unroll(
     n_chunks, rest = divmod(length, chunk)
     key_chunks, key_rest = jax.random.split(key)
 
-    def run(hidden: Array, at: tuple[Decision, PRNGKeyArray]) -> tuple[Array, Array]:
+    def run(hidden: Array, at: tuple[Decision, PRNGKeyArray]) -> tuple[Array, tuple[Array, Array]]:
         some, key = at
         drive, extra = agent.encode(some, key)
 
-        def step(hidden: Array, at: tuple[Array, Array]) -> tuple[Array, Array]:
+        def step(hidden: Array, at: tuple[Any, Array]) -> tuple[Array, Array]:
             drive, is_first = at
             hidden = agent.step(drive, _reset(hidden, is_first))
             return hidden, hidden
 
         hidden, hiddens = jax.lax.scan(step, hidden, (drive, some.is_first))
-        return hidden, agent.head(hiddens, extra)
+        return hidden, (agent.head(hiddens, extra), hiddens)
 
     parts = []
     if n_chunks:
         whole = jax.tree.map(lambda x: x[: n_chunks * chunk].reshape(n_chunks, chunk, *x.shape[1:]), decisions)
-        hidden, q = jax.lax.scan(run, hidden, (whole, jax.random.split(key_chunks, n_chunks)))
-        parts.append(q.reshape(n_chunks * chunk, *q.shape[2:]))
+        hidden, found = jax.lax.scan(run, hidden, (whole, jax.random.split(key_chunks, n_chunks)))
+        parts.append(jax.tree.map(lambda x: x.reshape(n_chunks * chunk, *x.shape[2:]), found))
     if rest:
-        _, q = run(hidden, (jax.tree.map(lambda x: x[n_chunks * chunk :], decisions), key_rest))
-        parts.append(q)
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+        parts.append(run(hidden, (jax.tree.map(lambda x: x[n_chunks * chunk :], decisions), key_rest))[1])
+    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *each: jnp.concatenate(each), *parts)
 
 
 def _reset(hidden: Float[Array, "B N H"], is_first: Array) -> Array:

@@ -1,0 +1,54 @@
+"""What the tables of this folder share: runs that are not repeated, and cells with intervals."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from limbeck import runs, stats
+from limbeck.evaluate import evaluate
+from limbeck.progress import live
+from limbeck.runs import RunConfig
+
+
+def played(config: RunConfig, path: Path, episodes: int, console: Console) -> dict[str, Any]:
+    """A run and its evaluation in greedy episodes, unless they are there. A run that was cut off is continued."""
+    kept = path / "evaluation.json"
+    if kept.exists():
+        return json.loads(kept.read_text())
+    if not (path / "params.safetensors").exists():
+        with live(path.name, console) as watch:
+            if path.exists():
+                runs.resume(path, watch)
+            else:
+                runs.start(config, path, watch)
+    run = runs.load(path)
+    key = jax.random.key(1000 + run.config.seed)
+    row = evaluate(runs.make_env(run.config), {run.config.method: run.policy()}, episodes, key).rows[0]
+    row["seconds"] = run.folder.metrics()[-1]["seconds"]
+    kept.write_text(json.dumps(row))
+    return row
+
+
+def cell(values: Sequence[float], digits: int = 0) -> str:
+    """Mean over seeds, its 95 % interval, and each seed."""
+    mean = stats.mean_ci(list(values))
+    each = ", ".join(f"{value:.{digits}f}" for value in values)
+    return f"{mean.value:.1f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}] ({each})"
+
+
+def write(page: str | None, text: str, mark: str, console: Console) -> None:
+    """Prints the text; and puts it into a page, between `<!-- mark -->` and `<!-- /mark -->`."""
+    console.print(text, highlight=False, soft_wrap=True)
+    if page:
+        before, _, rest = Path(page).read_text().partition(f"<!-- {mark} -->")
+        after = rest.partition(f"<!-- /{mark} -->")[2]
+        Path(page).write_text(f"{before}<!-- {mark} -->\n{text}\n<!-- /{mark} -->{after}")
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table."""
+    return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(row) + " |" for row in rows)])

@@ -1,0 +1,332 @@
+"""What every value-decomposition method shares: settings, exploration, segments, target networks, and double-Q TD(lambda).
+
+    Q_i(tau_i, u_i)                 each agent's value from what it has seen
+    Q_tot = mix(Q_1, ..., Q_n; s)   a mixer, monotone in every Q_i, so that each agent's own argmax is the team's
+    y     = TD(lambda) of the lagged Q_tot at u' = argmax_u Q_i, the learning network's argmax (double Q; van Hasselt et al. 2016)
+    L     = mean of (Q_tot - y)^2 / 2 over true transitions
+
+A `Base` is a way to join the agents' values: a mixer, a loss, and a critic if the loss needs one. `methods/bases.py` lists them by
+name. Agents come from outside: local ones for the bases themselves, privileged ones for PTDE and its kin.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from limbeck.errors import unknown
+from limbeck.losses import masked_mean, td_lambda
+from limbeck.nets.agents import Agent
+from limbeck.nets.mixers import Joint, Mixer
+from limbeck.nets.unroll import decide, unroll
+from limbeck.replay import Replay
+from limbeck.types import Algorithm, Decision, EnvSpec, Policy, Segment, Source
+
+UNAVAILABLE = -1e9
+
+
+@dataclass(frozen=True)
+class QSettings:
+    """What Q-learning with a mixer can be told."""
+
+    mixer: str = "qmix"
+    """how the agents' values are joined: iql, vdn, qmix, qatten, qplex, ow-qmix, cw-qmix or qtran"""
+    hidden: int = 64
+    """units of the agents' recurrent state (H)"""
+    embed: int = 32
+    """units of QMIX's mixing layer; size of Qatten's queries and keys"""
+    hyper: int = 64
+    """hidden units of the networks that read the state: hypernetworks, QTRAN's joint network"""
+    heads: int = 4
+    """Qatten: attention heads"""
+    kernels: int = 4
+    """QPLEX: terms in the sum that weighs the advantages (K)"""
+    kernel_layers: int = 2
+    """QPLEX: layers of the networks in that sum"""
+    central: int = 256
+    """weighted QMIX: hidden units of the central mixer"""
+    alpha: float = 0.1
+    """weighted QMIX: weight of joint actions that look bad (0.5 and 0.75 were used on SMAC in the paper)"""
+    opt_weight: float = 1.0
+    """QTRAN: weight of the loss at the best joint action"""
+    nopt_weight: float = 0.1
+    """QTRAN: weight of the loss at the joint action taken"""
+    gamma: float = 0.99
+    """discount"""
+    td_lambda: float = 0.8
+    """0: one-step targets; 1: Monte Carlo"""
+    optimiser: str = "adam"
+    """adam or rmsprop"""
+    lr: float = 1e-3
+    """the optimiser's step size"""
+    max_grad_norm: float = 10.0
+    """gradients are scaled down to this norm"""
+    target_every: int = 50
+    """updates between two copies to the target network"""
+    eps_start: float = 1.0
+    """share of random actions at the start"""
+    eps_end: float = 0.05
+    """share of random actions after `eps_steps`"""
+    eps_steps: int = 50_000
+    """environment steps over which exploration falls"""
+    segment: int | None = 32
+    """transitions in a segment (T); none: the world's episode limit"""
+    batch: int = 32
+    """segments per update"""
+    buffer: int = 10_000
+    """segments kept in the replay"""
+    updates: int = 4
+    """updates per segment collected in every world"""
+    learn_after: int = 0
+    """environment steps before the first update"""
+
+
+DEFAULTS = QSettings()
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Samvelyan et al. 2019: one world, an update on 32 episodes after each. For 2.05M steps, with `worlds` 1.
+    "pymarl": {
+        **{"optimiser": "rmsprop", "lr": 5e-4, "eps_steps": 50_000, "td_lambda": 0.0, "target_every": 200, "kernel_layers": 1},
+        **{"segment": None, "batch": 32, "buffer": 5000, "updates": 1},
+    },
+    # Hu et al. 2021, fine-tuned: eight worlds, an update on 128 episodes after each eight. For 10.05M steps, with `worlds` 8.
+    "pymarl2": {
+        **{"optimiser": "adam", "lr": 1e-3, "eps_steps": 100_000, "td_lambda": 0.6, "target_every": 25},
+        **{"segment": None, "batch": 128, "buffer": 5000, "updates": 1},
+    },
+}
+"""Published recipes. Where they count episodes, segments as long as the world's episode limit take their place."""
+
+OPTIMISERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
+    "adam": optax.adam,
+    "rmsprop": lambda lr: optax.rmsprop(lr, decay=0.99, eps=1e-5, eps_in_sqrt=False),
+}
+
+
+class QParams(NamedTuple):
+    """What is learned."""
+
+    agent: Agent
+    mixer: Mixer
+    critic: Any = None
+    """what the loss needs besides; a critic with an `agent` of its own is carried along while the first one acts"""
+
+
+Loss = Callable[[QParams, QParams, Segment, PRNGKeyArray, QSettings], tuple[Float[Array, ""], dict[str, Array]]]
+Auxiliary = Callable[[QParams, Segment, PRNGKeyArray, Array], tuple[Float[Array, ""], dict[str, Array]]]
+"""(params, segment, key, environment steps so far) -> what an agent of its own kind adds to the loss, and metrics"""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A way to join the agents' values."""
+
+    summary: str
+    mixer: Callable[[EnvSpec, QSettings, PRNGKeyArray], Mixer]
+    loss: Loss
+    critic: Callable[[EnvSpec, QSettings, int, PRNGKeyArray], Any] = field(default=lambda spec, settings, width, key: None)
+    """(spec, settings, size of the agents' recurrent state, key) -> `QParams.critic`"""
+    recurrent_critic: bool = False
+    """the critic has an `agent` with a recurrent state, which is carried along while the first one acts"""
+    needs: tuple[str, ...] = ()
+    """what a world has to offer, by its name in `OFFERS`"""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """settings in which the source differs from the others"""
+
+
+OFFERS: dict[str, tuple[str, Callable[[EnvSpec], bool]]] = {
+    "state": ("a global state", lambda spec: spec.state_dim > 0),
+    "own slots": (
+        "every agent's own part of the state, all of one size",
+        lambda spec: spec.state_slots is not None and len({stop - start for start, stop in spec.state_slots}) == 1,
+    ),
+}
+
+
+class Carried(NamedTuple):
+    """The recurrent states of an agent and of the critic that is carried along."""
+
+    agent: Float[Array, "B N H"]
+    critic: Float[Array, "B N H"]
+
+
+class Lagged(NamedTuple):
+    """What the loss compares against."""
+
+    params: QParams
+    steps: Int[Array, ""]
+    """environment steps so far, for schedules"""
+
+
+def q_learning(
+    spec: EnvSpec,
+    settings: QSettings,
+    base: Base,
+    make_agent: Callable[[PRNGKeyArray], Agent],
+    view: tuple[str, ...],
+    auxiliary: Auxiliary | None = None,
+) -> Algorithm:
+    """Q-learning with any agent on any base; `view` names what the agent may look at.
+
+    Raises:
+        UnknownName: there is no such optimiser.
+    """
+    if settings.optimiser not in OPTIMISERS:
+        raise unknown("optimiser", settings.optimiser, OPTIMISERS)
+    width = jax.eval_shape(make_agent, jax.random.key(0)).carry_dim
+
+    def init(key: PRNGKeyArray) -> QParams:
+        key_agent, key_mixer = jax.random.split(key)
+        critic = base.critic(spec, settings, width, jax.random.fold_in(key, 2))
+        return QParams(make_agent(key_agent), base.mixer(spec, settings, key_mixer), critic)
+
+    def loss(params: QParams, target: Lagged, segment: Segment, key: PRNGKeyArray) -> tuple[Array, dict[str, Array]]:
+        found, metrics = base.loss(params, target.params, segment, key, settings)
+        if auxiliary is not None:
+            more, others = auxiliary(params, segment, jax.random.fold_in(key, 1), target.steps)
+            found, metrics = found + more, metrics | others
+        return found, metrics
+
+    def agent_carry(worlds: int) -> Array:
+        return jnp.zeros((worlds, spec.n_agents, width))
+
+    policy = q_policy(lambda params: params.agent, view, agent_carry)
+    act, init_carry = policy.act, agent_carry
+    if base.recurrent_critic:
+        act, init_carry = _with_critic(policy, spec, settings)
+    falling = optax.linear_schedule(settings.eps_start, settings.eps_end, settings.eps_steps)
+    clip = optax.clip_by_global_norm(settings.max_grad_norm)
+    return Algorithm(
+        init=init,
+        init_carry=init_carry,
+        act=act,
+        explore=lambda steps: jnp.asarray(falling(steps)),
+        loss=loss,
+        source=Source(
+            Replay(settings.buffer, settings.batch, half=spec.unit_scale),
+            settings.segment or spec.episode_limit,
+            settings.updates,
+            settings.learn_after,
+        ),
+        optimiser=optax.chain(clip, OPTIMISERS[settings.optimiser](settings.lr)),
+        policies={"greedy": policy},
+        init_target=lambda params: Lagged(params, jnp.zeros((), jnp.int32)),
+        after_collect=lambda params, target, segment, steps: target._replace(steps=steps),
+        after_update=partial(_copy_sometimes, every=settings.target_every),
+    )
+
+
+def _copy_sometimes(params: QParams, target: Lagged, updates: Array, every: int) -> Lagged:
+    copy = partial(jnp.where, updates % every == 0)
+    return target._replace(params=jax.tree.map(copy, params, target.params))
+
+
+def _with_critic(policy: Policy, spec: EnvSpec, settings: QSettings) -> tuple[Callable, Callable]:
+    """How to act, and to begin, with the critic's recurrent state carried along."""
+
+    def act(params: QParams, carry: Carried, decision: Decision, key: PRNGKeyArray, eps: Array) -> tuple[Array, Carried]:
+        action, hidden = policy.act(params, carry.agent, decision, key, eps)
+        _, central = decide(params.critic.agent, carry.critic, decision, key)
+        return action, Carried(hidden, central)
+
+    def init_carry(worlds: int) -> Carried:
+        return Carried(policy.init_carry(worlds), jnp.zeros((worlds, spec.n_agents, settings.hidden)))
+
+    return act, init_carry
+
+
+# -- what the losses are made of -------------------------------------------------------------------------------------------
+
+
+class Values(NamedTuple):
+    """What an agent makes of L decisions in a row."""
+
+    q: Float[Array, "L B N A"]
+    hidden: Float[Array, "L B N H"]
+
+
+def values_of(agent: Agent, segment: Segment, key: PRNGKeyArray) -> Values:
+    """The agent's values at all T + 1 decisions of a segment, from the recurrent state that was stored with it."""
+    carry = segment.carry0.agent if isinstance(segment.carry0, Carried) else segment.carry0
+    return Values(*unroll(agent, carry, segment.decisions, key))
+
+
+def best_actions(values: Values, decisions: Decision) -> Int[Array, "L B N"]:
+    """Every agent's best available action. No gradient."""
+    return greedy(jax.lax.stop_gradient(values.q), decisions.avail_actions)
+
+
+def joint(values: Values, action: Int[Array, "L B N"], decisions: Decision) -> Joint:
+    """A joint action at each of L decisions, as mixers and critics see it."""
+    best = jnp.where(decisions.avail_actions, values.q, UNAVAILABLE).max(-1)
+    return Joint(_of(values.q, action), decisions.state, best, action, values.hidden)
+
+
+def early(tree: Any) -> Any:
+    """Decisions 0 to T - 1, those at which the segment's transitions begin."""
+    return jax.tree.map(lambda x: x[:-1], tree)
+
+
+def late(tree: Any) -> Any:
+    """Decisions 1 to T, those at which the segment's transitions end."""
+    return jax.tree.map(lambda x: x[1:], tree)
+
+
+class Returns(NamedTuple):
+    """What G values should be, and where that is known."""
+
+    value: Float[Array, "T B G"]
+    mask: Float[Array, "T B G"]
+
+
+def returns_of(segment: Segment, value_next: Float[Array, "T B G"], settings: QSettings) -> Returns:
+    """TD(lambda) returns of the team's reward, from the values at decisions 1 to T. No gradient."""
+    team = jax.tree.map(lambda x: x[..., None], (segment.reward, segment.terminated, segment.mask))
+    reward, terminated, mask = jax.tree.map(lambda x: jnp.broadcast_to(x, value_next.shape), team)
+    value_next = jax.lax.stop_gradient(value_next)
+    return Returns(td_lambda(reward, value_next, terminated, mask, settings.gamma, settings.td_lambda), mask)
+
+
+def td_metrics(q_tot: Float[Array, "T B G"], returns: Returns) -> dict[str, Array]:
+    """How far the values are from the returns."""
+    return {
+        "q_taken": masked_mean(q_tot, returns.mask),
+        "target": masked_mean(returns.value, returns.mask),
+        "td_error": masked_mean(jnp.abs(q_tot - returns.value), returns.mask),
+    }
+
+
+# -- acting ----------------------------------------------------------------------------------------------------------------
+
+
+def greedy(q: Float[Array, "*b A"], avail_actions: Array) -> Array:
+    """The best available action of every agent."""
+    return jnp.where(avail_actions, q, UNAVAILABLE).argmax(-1)
+
+
+def q_policy(agent_of: Callable[[PyTree], Agent], view: tuple[str, ...], init_carry: Callable[[int], PyTree]) -> Policy:
+    """The eps-greedy policy of an agent that sits somewhere in the parameters; greedy at eps = 0."""
+
+    def act(params: PyTree, carry: Array, decision: Decision, key: PRNGKeyArray, eps: Array) -> tuple[Array, Array]:
+        return eps_greedy(agent_of(params), carry, decision, key, eps)
+
+    return Policy(act, view, agent_of, init_carry)
+
+
+def eps_greedy(agent: Agent, carry: Array, decision: Decision, key: PRNGKeyArray, eps: Array) -> tuple[Array, Array]:
+    """Each agent by itself: a random available action with probability eps, else its best."""
+    key_net, key_coin = jax.random.split(key)
+    q, carry = decide(agent, carry, decision, key_net)
+    noise = jax.random.uniform(key_coin, (*q.shape[:-1], q.shape[-1] + 1))
+    anything = jnp.where(decision.avail_actions, noise[..., 1:], -1.0).argmax(-1)
+    return jnp.where(noise[..., 0] < eps, anything, greedy(q, decision.avail_actions)), carry
+
+
+def _of(q: Float[Array, "*b A"], action: Array) -> Float[Array, "*b"]:
+    # Not an indexed read: the gradient of that is a scatter, element by element, which took half of an update on a CPU.
+    return jnp.take_along_axis(q, action[..., None], axis=-1)[..., 0]
