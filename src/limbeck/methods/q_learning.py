@@ -119,7 +119,7 @@ class QParams(NamedTuple):
 
 Loss = Callable[[QParams, QParams, Segment, PRNGKeyArray, QSettings], tuple[Float[Array, ""], dict[str, Array]]]
 Auxiliary = Callable[[QParams, Segment, PRNGKeyArray, Array], tuple[Float[Array, ""], dict[str, Array]]]
-"""(params, segment, key, environment steps so far) -> what an agent of its own kind adds to the loss, and metrics"""
+"""(params, segment, the loss's key, environment steps so far) -> what an agent of its own kind adds to the loss, and metrics"""
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def q_learning(
     def loss(params: QParams, target: Lagged, segment: Segment, key: PRNGKeyArray) -> tuple[Array, dict[str, Array]]:
         found, metrics = base.loss(params, target.params, segment, key, settings)
         if auxiliary is not None:
-            more, others = auxiliary(params, segment, jax.random.fold_in(key, 1), target.steps)
+            more, others = auxiliary(params, segment, key, target.steps)
             found, metrics = found + more, metrics | others
         return found, metrics
 
@@ -254,6 +254,11 @@ def values_of(agent: Agent, segment: Segment, key: PRNGKeyArray) -> Values:
     """The agent's values at all T + 1 decisions of a segment, from the recurrent state that was stored with it."""
     carry = segment.carry0.agent if isinstance(segment.carry0, Carried) else segment.carry0
     return Values(*unroll(agent, carry, segment.decisions, key))
+
+
+def online_key(key: PRNGKeyArray) -> PRNGKeyArray:
+    """The key of the learning agent's noise in a loss that was given `key`: every loss splits it off first."""
+    return jax.random.split(key)[0]
 
 
 def best_actions(values: Values, decisions: Decision) -> Int[Array, "L B N"]:
