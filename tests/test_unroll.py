@@ -1,4 +1,4 @@
-"""Networks: faster forms equal the plain ones, and latents are whose they should be."""
+"""Networks through time: faster forms equal the plain ones, inputs are whose they should be, and noise is never shared."""
 
 import equinox as eqx
 import jax
@@ -8,7 +8,7 @@ import pytest
 
 from limbeck.nets.agents import RecurrentAgent, gru_drive, gru_step, local_dim, local_input
 from limbeck.nets.fusion import StateHypernetwork
-from limbeck.nets.personalise import Gaussian, LocalLatent, PersonalisedAgent, PersonalisedLatent, UnifiedLatent
+from limbeck.nets.personalise import PersonalisedAgent, PersonalisedLatent, UnifiedLatent
 from limbeck.nets.unroll import decide, unroll
 from limbeck.types import Decision, EnvSpec
 
@@ -35,12 +35,9 @@ def at(some, t):
 
 def noiseless_teacher(key):
     """The personalised agent, made deterministic: its variance is below what float32 can see."""
-    agent = personalised(gip(0.0, key), key)
+    gip = PersonalisedLatent(StateHypernetwork(local_dim(SPEC), SPEC.state_dim, H, Z, key), Z, 0.0, key)
+    agent = personalised(gip, key)
     return eqx.tree_at(lambda a: a.latent.gaussian.log_var.second.bias, agent, jnp.full(Z, -200.0))
-
-
-def gip(var_floor, key):
-    return PersonalisedLatent(StateHypernetwork(local_dim(SPEC), SPEC.state_dim, H, Z, key), Z, var_floor, key)
 
 
 def personalised(latent, key):
@@ -113,42 +110,7 @@ def test_the_local_input_is_observation_last_action_and_who_i_am(key):
         np.testing.assert_array_equal(x[0, b, :, 9:], np.eye(3))
 
 
-# -- latents ---------------------------------------------------------------------------------------------------------------
-
-
-def test_the_contraction_equals_the_built_weight_matrix_of_every_agent_in_value_and_gradient(key):
-    hyper = StateHypernetwork(local_dim(SPEC), SPEC.state_dim, H, Z, key)
-    keys = jax.random.split(key, 3)
-    x = jax.random.normal(keys[0], (4, B, 3, local_dim(SPEC)))
-    state = jax.random.normal(keys[1], (4, B, SPEC.state_dim))
-    weight = jax.random.normal(keys[2], (4, B, 3, Z))
-
-    def contracted(hyper, x, state):
-        g = hyper(x, state)
-        return (g * weight).sum(), g
-
-    def built(hyper, x, state):
-        g = jax.vmap(jax.vmap(lambda x, s: jax.vmap(lambda x: hyper.built(x, s))(x)))(x, state)
-        return (g * weight).sum(), g
-
-    with jax.default_matmul_precision("highest"):
-        (_, g), gradient = jax.value_and_grad(contracted, (0, 1, 2), has_aux=True)(hyper, x, state)
-        (_, g_built), gradient_built = jax.value_and_grad(built, (0, 1, 2), has_aux=True)(hyper, x, state)
-    np.testing.assert_allclose(g, g_built, rtol=1e-4, atol=1e-5)
-    assert len(jax.tree.leaves(gradient)) == 6 + 2, "tensor and its bias, two layers of two, input and state"
-    for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(gradient_built), strict=True):
-        assert abs(a).max() > 0
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
-
-
-def test_the_variance_has_a_floor_and_is_the_exponential_above_it(key):
-    heads = Gaussian(Z, Z, 0.01, key)
-    g = jax.random.normal(key, (50, Z))
-    log_var = heads.log_var(g)
-    for shift in (-20.0, 0.0, 3.0):
-        moved = eqx.tree_at(lambda h: h.log_var.second.bias, heads, heads.log_var.second.bias + shift)
-        np.testing.assert_allclose(moved(g)[1], np.maximum(np.exp(log_var + shift), 0.01), rtol=1e-5)
-    assert (eqx.tree_at(lambda h: h.log_var.second.bias, heads, jnp.full(Z, -50.0))(g)[1] == jnp.float32(0.01)).all()
+# -- noise -----------------------------------------------------------------------------------------------------------------
 
 
 def test_noise_differs_from_agent_to_agent_and_from_decision_to_decision_and_from_key_to_key(key):
@@ -167,25 +129,3 @@ def test_noise_differs_from_agent_to_agent_and_from_decision_to_decision_and_fro
     q = np.asarray(run(key))
     assert len(np.unique(q.round(5))) > 0.95 * q.size
     assert not np.allclose(q, run(jax.random.key(1)))
-
-
-def test_the_unified_latent_is_the_same_for_all_agents_and_the_personalised_one_is_not(key):
-    some = decisions(key, 4)
-    x = local_input(some, SPEC.n_actions)
-    unified = UnifiedLatent(SPEC, Z, 0.01, key).moments(x, some.state)
-    personal = gip(0.01, key).moments(x, some.state)
-    for moment in unified:
-        assert moment.shape == (4, B, 3, Z)
-        np.testing.assert_array_equal(moment, np.broadcast_to(moment[..., :1, :], moment.shape))
-    assert (abs(personal[0][..., 0, :] - personal[0][..., 1, :]).max(-1) > 1e-4).all()
-
-
-def test_a_students_latent_needs_no_state_and_has_no_noise(key):
-    some = decisions(key, 4)
-    latent = LocalLatent(SPEC, H, Z, key)
-    x = local_input(some, SPEC.n_actions)
-    blind, variance = latent.moments(x, None)
-    assert variance is None
-    np.testing.assert_array_equal(blind, latent.moments(x, some.state)[0])
-    agent = personalised(latent, key)
-    np.testing.assert_array_equal(agent.encode(some, key)[1], agent.encode(some._replace(state=None), jax.random.key(9))[1])
