@@ -29,7 +29,8 @@ def hits(env, attackers, target, health=None, shield=None):
         now = now._replace(shield=now.shield.at[victim].set(shield), unhurt=jnp.full_like(now.unhurt, 99.0))
     struck = np.zeros(env.facts.n_units, bool)
     struck[attackers] = True
-    after = engine.damage(env.facts, now._replace(target=jnp.full_like(now.target, target)), jnp.asarray(struck))
+    now = now._replace(target=jnp.full_like(now.target, target))
+    after = engine.damage(env.facts, now, engine.aims(env.facts, now), jnp.asarray(struck))
     return float(after[0][victim]), float(after[1][victim]), float(after[2][victim])
 
 

@@ -1,7 +1,8 @@
 """StarCraft micromanagement: SMAC's interface on a model of the game's combat, in JAX."""
 
-from limbeck.envs.smac.maps import MAPS, BattleMap
+from limbeck.envs.smac.battlemap import BattleMap, Group, load_map
+from limbeck.envs.smac.maps import MAPS, add_map
 from limbeck.envs.smac.settings import SmacSettings
 from limbeck.envs.smac.world import Smac, SmacState, Snapshot, make
 
-__all__ = ["MAPS", "BattleMap", "Smac", "SmacSettings", "SmacState", "Snapshot", "make"]
+__all__ = ["MAPS", "BattleMap", "Group", "Smac", "SmacSettings", "SmacState", "Snapshot", "add_map", "load_map", "make"]

@@ -21,7 +21,13 @@ class Bodies(NamedTuple):
     cooldown: Float[Array, "U *b"]
     """loops until the weapon is ready; below 0 a swing is under way, and its hit comes at minus the damage point"""
     target: Int[Array, "U *b"]
-    """index among the other side's units, or -1"""
+    """index among the other side's units (among its own side's, for a healer), or -1"""
+    energy: Float[Array, "U *b"] | None = None
+    """what healing takes; None on a map without healers"""
+    pace: Float[Array, "U *b"] | None = None
+    """cells per second of those that need time to get going; None on a map without them"""
+    fuse: Bool[Array, "U *b"] | None = None
+    """who was killed in the last tick and explodes in this one; None on a map where nobody explodes"""
 
 
 class Orders(NamedTuple):

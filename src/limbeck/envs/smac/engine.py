@@ -4,43 +4,69 @@ Arrays are **units first**: `[U, *b]`, positions `[2, U, *b]`, with `b` nothing 
 innermost, every loop over units below becomes a plain sum of vectors that the compiler merges into a few kernels; no gathers, no
 reductions. That is why the loops are Python loops, and why some cheap values are computed again instead of being passed on.
 
+What a map's units cannot do is not in the program at all: every `if` below is decided when the map is built.
+
 Rules: Samvelyan et al., The StarCraft Multi-Agent Challenge, 2019, and the public data tables of the game, see `units.py`.
 """
 
 from functools import reduce
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from limbeck.envs.smac import opponent
+from limbeck.envs.smac import healing, opponent
 from limbeck.envs.smac.bodies import NOWHERE, Bodies, Orders, like, squared
 from limbeck.envs.smac.facts import Facts
-from limbeck.envs.smac.units import LOOPS_PER_SECOND, MIN_DAMAGE, RANGE_SLOP, SHIELD_DELAY, SHIELD_REGEN
+from limbeck.envs.smac.terrain import SIZE
+from limbeck.envs.smac.units import (
+    LOOPS_PER_SECOND,
+    MIN_DAMAGE,
+    SHIELD_DELAY,
+    SHIELD_REGEN,
+    SWEEP_POINTS,
+    SWEEP_RADIUS,
+    SWEEP_STEP,
+)
+
+UNROLLED = 4
+"""rectangles of ground that are looked at without a loop; more would take minutes to compile"""
+
+
+apart = jax.lax.optimization_barrier
+"""keeps the stages of a tick in kernels of their own: merged, each use of a result would compute it again"""
 
 
 def tick(facts: Facts, orders: Orders, now: Bodies) -> Bodies:
     """The world one tick on."""
-    aim = aims(facts, now)
-    engaged = engages(facts, now, aim)
-    cooldown = reload(facts, orders, now.cooldown, engaged)
-    struck = strikes(facts, now.cooldown, cooldown)
-    health, shield, unhurt = damage(facts, now, struck)
-    pos = move(facts, orders, now, aim, engaged)
-    moved = Bodies(pos, health, shield, unhurt, cooldown, now.target)
+    aim = apart(aims(facts, now))
+    engaged = apart(engages(facts, now, aim))
+    armed = engaged & ~like(facts.heals, engaged) if facts.heals.any() else engaged
+    cooldown = reload(facts, orders, now.cooldown, armed)
+    cooldown, struck = apart((cooldown, strikes(facts, now.cooldown, cooldown)))
+    health, shield, unhurt = apart(damage(facts, now, aim, struck))
+    fuse = burnt(facts, now.health, health, struck)
+    health, energy = healing.mend(facts, now, health, engaged)
+    pos, pace = apart(move(facts, orders, now, aim, engaged))
+    moved = Bodies(pos, health, shield, unhurt, cooldown, now.target, energy, pace, fuse)
     chosen = opponent.retarget(facts, moved, aim[:, facts.allies], struck[facts.allies])
     return moved._replace(target=jnp.concatenate([now.target[facts.allies], chosen]))
 
 
 def aims(facts: Facts, now: Bodies) -> Float[Array, "2 U *b"]:
-    """Where everybody's target stands; `NOWHERE` without a living target."""
+    """Where everybody's target stands; `NOWHERE` without a living target that can be hit, or healed."""
     seen = jnp.where(now.health > 0, now.pos, NOWHERE)
 
     def side(units: slice, others: slice) -> Array:
         aim = jnp.full_like(now.pos[:, units], NOWHERE)
+        able = facts.can_hit(units, others)
         for index in range(others.stop - others.start):
-            aim = jnp.where(now.target[None, units] == index, seen[:, others.start + index][:, None], aim)
-        return aim
+            chosen = now.target[None, units] == index
+            if not able[:, index].all():
+                chosen = chosen & like(able[None, :, index], chosen)
+            aim = jnp.where(chosen, seen[:, others.start + index][:, None], aim)
+        return healing.aims(facts, now, units, aim)
 
     return jnp.concatenate([side(facts.allies, facts.enemies), side(facts.enemies, facts.allies)], axis=1)
 
@@ -54,10 +80,10 @@ def engages(facts: Facts, now: Bodies, aim: Float[Array, "2 U *b"]) -> Bool[Arra
         for index in range(1, table.shape[1]):
             if (table[:, index] != table[:, 0]).any():
                 reach = jnp.where(now.target[units] == index, like(table[:, index], now.health), reach)
-        return jnp.broadcast_to(reach, now.health[units].shape)
+        return healing.reaches(facts, now, units, jnp.broadcast_to(reach, now.health[units].shape))
 
     reach = jnp.concatenate([side(facts.allies, facts.enemies), side(facts.enemies, facts.allies)])
-    reach = reach + jnp.where(now.cooldown < 0, RANGE_SLOP, 0.0)
+    reach = reach + jnp.where(now.cooldown < 0, like(facts.column("slop"), reach), 0.0)
     return (now.health > 0) & (squared(aim - now.pos) <= reach * reach)
 
 
@@ -80,8 +106,9 @@ def strikes(facts: Facts, before: Array, after: Array) -> Bool[Array, "U *b"]:
     return shot | ((before > mark) & (after <= mark))
 
 
-def damage(facts: Facts, now: Bodies, struck: Bool[Array, "U *b"]) -> tuple[Array, Array, Array]:
+def damage(facts: Facts, now: Bodies, aim: Float[Array, "2 U *b"], struck: Bool[Array, "U *b"]) -> tuple[Array, Array, Array]:
     """Health, shield and the shield's waiting time after recovery and then this tick's hits, one after the other."""
+    bursts = struck if now.fuse is None else struck | now.fuse
     health_then, shield_then = recover(facts, now)
 
     def side(units: slice, others: slice) -> tuple[Array, Array]:
@@ -89,20 +116,59 @@ def damage(facts: Facts, now: Bodies, struck: Bool[Array, "U *b"]) -> tuple[Arra
         armor = like(facts.column("armor")[units], health)
         for index, carried in enumerate(like(facts.hit(others, units), health[None])):
             attacker = others.start + index
-            victims = like(np.arange(units.stop - units.start, dtype=np.int32), health)
-            hit = struck[attacker][None] & (now.target[attacker][None] == victims)
-            absorbed = jnp.minimum(shield, carried)
-            through = carried - absorbed
-            wound = jnp.where(through > 0, jnp.maximum(through - armor, MIN_DAMAGE), 0.0)
-            shield = jnp.where(hit, shield - absorbed, shield)
-            health = jnp.where(hit, jnp.maximum(health - wound, 0.0), health)
+            kind = facts.kinds[attacker]
+            if kind.blast or kind.sweep:
+                # Kept apart from the chain of hits, into which the compiler would otherwise copy it once per hit.
+                hit = apart(
+                    bursts[attacker][None] & in_blast(facts, now, units, attacker)
+                    if kind.blast
+                    else struck[attacker][None] & in_sweep(facts, now, units, attacker, aim[:, attacker])
+                )
+            else:
+                victims = like(np.arange(units.stop - units.start, dtype=np.int32), health)
+                hit = struck[attacker][None] & (now.target[attacker][None] == victims)
+            for _ in range(0 if kind.heal else kind.volley):
+                absorbed = jnp.minimum(shield, carried)
+                through = carried - absorbed
+                wound = jnp.where(through > 0, jnp.maximum(through - armor, MIN_DAMAGE), 0.0)
+                shield = jnp.where(hit, shield - absorbed, shield)
+                health = jnp.where(hit, jnp.maximum(health - wound, 0.0), health)
         return health, shield
 
     sides = side(facts.allies, facts.enemies), side(facts.enemies, facts.allies)
     health, shield = (jnp.concatenate(pair) for pair in zip(*sides, strict=True))
     hurt = (health < health_then) | (shield < shield_then)
     unhurt = jnp.where(hurt, SHIELD_DELAY * LOOPS_PER_SECOND, jnp.maximum(now.unhurt - facts.loops_per_tick, 0.0))
+    if now.fuse is not None:
+        spent = struck & like(facts.marks("blast"), struck)
+        health, shield = jnp.where(spent, 0.0, health), jnp.where(spent, 0.0, shield)
     return health, shield, unhurt
+
+
+def in_blast(facts: Facts, now: Bodies, units: slice, attacker: int) -> Bool[Array, "V *b"]:
+    """Which units on the ground an explosion of `attacker` touches."""
+    radius = facts.kinds[attacker].blast + facts.column("radius")[units]
+    near = squared(now.pos[:, units] - now.pos[:, attacker][:, None]) <= like(radius**2, now.health)
+    return near & like(facts.can_hit(slice(attacker, attacker + 1), units)[0], near)
+
+
+def in_sweep(facts: Facts, now: Bodies, units: slice, attacker: int, aim: Float[Array, "2 *b"]) -> Bool[Array, "V *b"]:
+    """Which units on the ground a beam touches on its way across its target: points on a line, burning what is beside them."""
+    ahead = aim - now.pos[:, attacker]
+    ahead = ahead * jnp.reciprocal(jnp.sqrt(squared(ahead) + 1e-9))[None]
+    apart = now.pos[:, units] - aim[:, None]
+    deep = apart[0] * ahead[None, 0] + apart[1] * ahead[None, 1]
+    aside = apart[1] * ahead[None, 0] - apart[0] * ahead[None, 1]
+    point = jnp.clip(jnp.round(aside / SWEEP_STEP), -SWEEP_POINTS, SWEEP_POINTS) * SWEEP_STEP
+    radius = SWEEP_RADIUS + facts.column("radius")[units]
+    near = deep * deep + (aside - point) ** 2 <= like(radius**2, deep)
+    return near & like(facts.can_hit(slice(attacker, attacker + 1), units)[0], near)
+
+
+def burnt(facts: Facts, before: Array, after: Array, struck: Bool[Array, "U *b"]) -> Bool[Array, "U *b"] | None:
+    """Who was killed before it could strike, and explodes in the next tick; None on a map where nobody explodes."""
+    blast = facts.marks("blast")
+    return (before > 0) & (after <= 0) & ~struck & like(blast, before) if blast.any() else None
 
 
 def recover(facts: Facts, now: Bodies) -> tuple[Float[Array, "U *b"], Float[Array, "U *b"]]:
@@ -119,20 +185,48 @@ def recover(facts: Facts, now: Bodies) -> tuple[Float[Array, "U *b"], Float[Arra
     return health, shield
 
 
-def move(facts: Facts, orders: Orders, now: Bodies, aim: Float[Array, "2 U *b"], engaged: Array) -> Float[Array, "2 U *b"]:
-    """Where everybody stands after a stride towards target or goal and a push out of the neighbours."""
+def move(facts: Facts, orders: Orders, now: Bodies, aim: Float[Array, "2 U *b"], engaged: Array) -> tuple[Array, Array | None]:
+    """Where everybody stands after a stride towards target or goal and a push out of the neighbours; and how fast it goes."""
     chases = aim[0] < NOWHERE / 2
-    towards = jnp.where(chases[None], aim, orders.goal) - now.pos
+    ends = jnp.where(chases[None], aim, orders.goal)
+    towards = (ends if facts.routes is None else detour(facts, now, ends)) - now.pos
     strides = (now.health > 0) & ~engaged & (chases | orders.walks)
-    speed = like(facts.column("speed") * np.float32(facts.loops_per_tick / LOOPS_PER_SECOND), now.health)
-    share = jnp.where(strides, jnp.minimum(speed * jnp.reciprocal(jnp.sqrt(squared(towards) + 1e-9)), 1.0), 0.0)
-    pos = now.pos + towards * share[None] + push(facts, now, strides)
-    return jnp.where((now.health > 0)[None], confine(facts, pos), now.pos)
+    rooted = ~facts.marks("speed")
+    if rooted.any():
+        strides = strides & ~like(rooted, strides)
+    pace = gather(facts, now, strides)
+    seconds = np.float32(facts.loops_per_tick / LOOPS_PER_SECOND)
+    stride = like(facts.column("speed") * seconds, now.health) if pace is None else pace * seconds
+    share = jnp.where(strides, jnp.minimum(stride * jnp.reciprocal(jnp.sqrt(squared(towards) + 1e-9)), 1.0), 0.0)
+    pos = confine(facts, now.pos + towards * share[None] + push(facts, now, strides))
+    moves = now.health > 0
+    if rooted.any():
+        moves = moves & ~like(rooted, moves)
+    return jnp.where(moves[None], pos, now.pos), pace
+
+
+def gather(facts: Facts, now: Bodies, strides: Bool[Array, "U *b"]) -> Float[Array, "U *b"] | None:
+    """Everybody's speed in this tick: those that need time to get going start from 0 after every stop."""
+    accel, speed = facts.column("accel"), facts.column("speed")
+    if now.pace is None:
+        return None
+    gain = np.where(accel > 0, accel * facts.loops_per_tick / LOOPS_PER_SECOND, speed).astype(np.float32)
+    return jnp.where(strides, jnp.minimum(now.pace + like(gain, now.pace), like(speed, now.pace)), 0.0)
+
+
+def detour(facts: Facts, now: Bodies, ends: Float[Array, "2 U *b"]) -> Float[Array, "2 U *b"]:
+    """Where to walk in order to get to `ends` around walls. Who flies or climbs goes straight."""
+    here, there = (jnp.clip(places, 0, SIZE - 1).astype(jnp.int32) for places in (now.pos, ends))
+    here, there = (cell[0] * SIZE + cell[1] for cell in (here, there))
+    way = jnp.asarray(facts.routes).ravel()[here * SIZE**2 + there].astype(jnp.int32)
+    straight = (way < 0) | like(facts.marks("air") | facts.marks("climbs"), way)
+    centre = jnp.stack([way // SIZE, way % SIZE]).astype(ends.dtype) + 0.5
+    return jnp.where(straight[None], ends, centre)
 
 
 def push(facts: Facts, now: Bodies, strides: Bool[Array, "U *b"]) -> Float[Array, "2 U *b"]:
     """The sum of the pushes out of overlapping bodies. Who walks into a standing unit gives way alone; else both give way."""
-    separation = facts.column("separation")
+    separation, air = facts.column("separation"), facts.marks("air")
     # 0 standing, 1 walking; a dead unit pushes nobody.
     mobile = strides.astype(now.health.dtype)
     solid = (now.health > 0).astype(now.health.dtype)
@@ -144,16 +238,22 @@ def push(facts: Facts, now: Bodies, strides: Bool[Array, "U *b"]) -> Float[Array
         # (width - distance) / distance as a series in 1 - (distance / width)^2: no root, no division.
         gap = overlap * (0.5 + overlap * (0.375 + overlap * 0.3125))
         share = solid[other][None] * (0.5 + 0.5 * (mobile - mobile[other][None]))
+        if air.any():  # flyers and walkers pass each other
+            share = share * like((air == air[other]).astype(np.float32), share)
         total = total + apart * (gap * share)[None]
     return total
 
 
 def confine(facts: Facts, pos: Float[Array, "2 U *b"]) -> Float[Array, "2 U *b"]:
-    """The nearest place where the whole body is on walkable ground."""
-    margin = facts.column("separation")
-    places = []
-    for x0, y0, x1, y1 in facts.walkable:
-        low = like(np.stack([x0 + margin, y0 + margin]), pos)
-        high = like(np.stack([x1 - margin, y1 - margin]), pos)
-        places.append(jnp.clip(pos, low, high))
-    return reduce(lambda a, b: jnp.where((squared(a - pos) <= squared(b - pos))[None], a, b), places)
+    """The nearest place where the whole body is on ground that it may be on."""
+    if len(facts.ground) <= UNROLLED:
+        places = [jnp.clip(pos, like(rectangle[:2], pos), like(rectangle[2:], pos)) for rectangle in facts.ground]
+        return reduce(lambda a, b: jnp.where((squared(a - pos) <= squared(b - pos))[None], a, b), places)
+
+    def nearer(best: tuple[Array, Array], rectangle: Array) -> tuple[tuple[Array, Array], None]:
+        place = jnp.clip(pos, rectangle[:2], rectangle[2:])
+        away = squared(place - pos)
+        return (jnp.where((away < best[1])[None], place, best[0]), jnp.minimum(away, best[1])), None
+
+    edges = jnp.asarray(facts.ground.reshape(facts.ground.shape + (1,) * (pos.ndim - 2)))
+    return jax.lax.scan(nearer, (pos, jnp.full_like(pos[0], jnp.inf)), edges)[0][0]

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from limbeck.envs.smac.battlemap import BattleMap
 from limbeck.envs.smac.bodies import Bodies, like, squared
 from limbeck.envs.smac.facts import Facts
-from limbeck.envs.smac.maps import SIZE, BattleMap
 from limbeck.envs.smac.settings import SmacSettings
+from limbeck.envs.smac.terrain import SIZE
 from limbeck.types import Observation
 
 N_MOVES = 6
@@ -24,8 +25,8 @@ DIRECTIONS = np.array([[0, 1], [0, -1], [1, 0], [-1, 0]], np.float32)
 def sizes(battle: BattleMap, settings: SmacSettings) -> tuple[int, int, int]:
     """(actions, observation, state): A, O and S."""
     n, e, bits = len(battle.ally_kinds()), len(battle.enemy_kinds()), battle.type_bits
-    actions = N_MOVES + e
-    ally_health, enemy_health = 1 + battle.ally_shields, 1 + battle.enemy_shields
+    actions = N_MOVES + battle.n_orders
+    ally_health, enemy_health = 1 + bool(battle.ally_shields), 1 + bool(battle.enemy_shields)
     enemy = 4 + bits + settings.obs_all_health * enemy_health
     ally = 4 + bits + settings.obs_all_health * ally_health + settings.obs_last_action * actions
     own = bits + settings.obs_own_health * ally_health
@@ -35,13 +36,13 @@ def sizes(battle: BattleMap, settings: SmacSettings) -> tuple[int, int, int]:
 
 def state_slots(battle: BattleMap) -> tuple[tuple[int, int], ...]:
     """Where every agent's own unit is described in the state."""
-    width = 4 + battle.ally_shields + battle.type_bits
+    width = 4 + bool(battle.ally_shields) + battle.type_bits
     return tuple((i * width, (i + 1) * width) for i in range(len(battle.ally_kinds())))
 
 
 def enemy_slots(battle: BattleMap) -> tuple[tuple[int, int], ...]:
     """The same for the enemies, who come next and have no weapon's cooldown."""
-    first, width = state_slots(battle)[-1][1], 3 + battle.enemy_shields + battle.type_bits
+    first, width = state_slots(battle)[-1][1], 3 + bool(battle.enemy_shields) + battle.type_bits
     return tuple((first + i * width, first + (i + 1) * width) for i in range(len(battle.enemy_kinds())))
 
 
@@ -74,8 +75,18 @@ class Observer:
         alive = now.health > 0
         ally = alive[facts.allies][:, None]
         moves = [ally & self._walkable(now.pos[:, facts.allies], direction)[:, None] for direction in DIRECTIONS]
-        near = distance[:, facts.enemies] <= self.settings.shoot_range
-        return jnp.concatenate([~ally, ally, *moves, ally & alive[None, facts.enemies] & near], axis=1)
+        near = alive[None] & (distance <= self.settings.shoot_range)
+        return jnp.concatenate([~ally, ally, *moves, ally & self._targets(near)], axis=1)
+
+    def _targets(self, near: Bool[Array, "N U *b"]) -> Bool[Array, "N K *b"]:
+        """Whom an order may name: enemies, and for healers all allies who are none."""
+        facts, idle = self.facts, self.battle.n_orders
+        enemies = widened(near[:, facts.enemies], idle)
+        heals = facts.heals[facts.allies]
+        if not heals.any():
+            return enemies
+        friends = widened(near[:, facts.allies] & like(~heals[None], near), idle)
+        return jnp.where(like(heals[:, None], enemies), friends, enemies)
 
     def _walkable(self, pos: Float[Array, "2 N *b"], direction: np.ndarray) -> Bool[Array, "N *b"]:
         """Whether the cell half a move away in a direction may be walked on."""
@@ -90,7 +101,8 @@ class Observer:
         facts, n = self.facts, self.facts.n_allies
         visible = (distance < self.settings.sight_range) & (now.health > 0)[None] & (now.health[facts.allies] > 0)[:, None]
         others = without_self(self._seen(now, visible[:, facts.allies], distance, facts.allies, None, last_action))
-        enemies = self._seen(now, visible[:, facts.enemies], distance, facts.enemies, avail[:, N_MOVES:], None)
+        attackable = avail[:, N_MOVES : N_MOVES + facts.n_enemies]
+        enemies = self._seen(now, visible[:, facts.enemies], distance, facts.enemies, attackable, None)
         own = self._facts_of(now, facts.allies, self.settings.obs_own_health)
         blocks = [avail[:, 2:N_MOVES].astype(jnp.float32), flat(enemies)]
         blocks += [flat(others)] if n > 1 else []
@@ -119,8 +131,11 @@ class Observer:
         facts = self.facts
         alive = now.health > 0
         place = (now.pos - SIZE / 2) / SIZE
-        cooldown = jnp.maximum(now.cooldown, 0.0) / like(facts.column("cooldown_scale"), now.health)
-        fields = [now.health / like(facts.column("health"), now.health), cooldown, place[0], place[1]]
+        ready = jnp.maximum(now.cooldown, 0.0)
+        if now.energy is not None:
+            ready = jnp.where(like(facts.heals, ready), now.energy, ready)
+        ready = ready / like(facts.column("cooldown_scale"), now.health)
+        fields = [now.health / like(facts.column("health"), now.health), ready, place[0], place[1]]
         blocks = []
         for units, slots in ((facts.allies, fields), (facts.enemies, [fields[0], *fields[2:]])):
             block = jnp.stack([slot[units] for slot in slots], axis=1)
@@ -139,10 +154,11 @@ class Observer:
         if health:
             rows.append(now.health[units] / like(self.facts.column("health")[units], now.health))
             if self.battle.ally_shields if allied else self.battle.enemy_shields:
-                rows.append(now.shield[units] / like(self.facts.column("shield")[units], now.health))
+                rows.append(now.shield[units] / like(np.maximum(self.facts.column("shield")[units], 1), now.health))
         kinds = [kind.name for kind in self.facts.kinds[units]]
-        names = [name for name, _ in self.battle.allies] if allied else self.battle.enemy_type_order
-        for name in names if self.battle.type_bits else ():
+        names = self.battle.ally_type_order if allied else self.battle.enemy_type_order or ()
+        for slot in range(self.battle.type_bits):
+            name = names[slot] if slot < len(names) else None
             bit = np.array([kind == name for kind in kinds], np.float32)
             rows.append(jnp.broadcast_to(like(bit, now.health), now.health[units].shape))
         if not rows:
@@ -151,8 +167,14 @@ class Observer:
 
     def _one_hot(self, last_action: Int[Array, "N *b"]) -> Float[Array, "N A *b"]:
         """Last actions; zeros before the first."""
-        actions = np.arange(N_MOVES + self.facts.n_enemies, dtype=np.int32)[None]
+        actions = np.arange(N_MOVES + self.battle.n_orders, dtype=np.int32)[None]
         return (last_action[:, None] == like(actions, last_action[:, None])).astype(jnp.float32)
+
+
+def widened(near: Bool[Array, "N V *b"], width: int) -> Bool[Array, "N K *b"]:
+    """As many columns as there are orders that name a unit: cut off, or filled up with False."""
+    missing = width - near.shape[1]
+    return jnp.pad(near, [(0, 0), (0, missing)] + [(0, 0)] * (near.ndim - 2)) if missing > 0 else near[:, :width]
 
 
 def flat(block: Float[Array, "N K F *b"]) -> Float[Array, "N KF *b"]:

@@ -1,17 +1,21 @@
 """Whom the enemy army attacks.
 
 It is sent to a point with one attack-move order at the start. A unit without a target acquires the nearest opponent within its scan
-range; it keeps its target while that lives; it answers whoever hits it, and comes to the help of a neighbour that is hit.
+range; it keeps its target while that lives; it answers whoever hits it, and comes to the help of a neighbour that is hit. Its
+healers look after its wounded instead, see `healing.py`.
 """
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from limbeck.envs.smac import healing
 from limbeck.envs.smac.bodies import Bodies, like, squared
 from limbeck.envs.smac.facts import MIN_ENEMY_SCAN, Facts
 
 HELP_RADIUS = 4.0
+EVERYWHERE = 64.0
+"""farther than anything is from anything"""
 INDEX_BITS = 6
 """enough for 64 allies"""
 DISTANCE_BITS = 18
@@ -36,7 +40,9 @@ def retarget(facts: Facts, now: Bodies, aim: Float[Array, "2 N *b"], struck: Boo
     enemies = facts.enemies
     pos, target = now.pos[:, enemies], now.target[enemies]
     index = like(np.arange(facts.n_enemies, dtype=np.int32), target)
-    weapon, scan = facts.reach(enemies, facts.allies) ** 2, facts.reach(enemies, facts.allies, MIN_ENEMY_SCAN) ** 2
+    weapon = facts.reach(enemies, facts.allies) ** 2
+    scan = facts.reach(enemies, facts.allies, EVERYWHERE if facts.hunts else MIN_ENEMY_SCAN) ** 2
+    able, rooted = facts.can_hit(enemies, facts.allies), ~facts.marks("speed")[enemies]
     best = jnp.full(target.shape, NONE << (INDEX_BITS + DISTANCE_BITS), jnp.int32)
     for ally in range(facts.n_allies):
         distance = squared(pos - now.pos[:, ally][:, None])
@@ -50,8 +56,12 @@ def retarget(facts: Facts, now: Bodies, aim: Float[Array, "2 N *b"], struck: Boo
         urgency = jnp.where(chased, CHASED, urgency)
         urgency = jnp.where(hits_me & reaches, HITS_ME_IN_REACH, urgency)
         urgency = jnp.where(chased & reaches, IN_REACH, urgency)
+        if not able[:, ally].all():
+            urgency = jnp.where(like(able[:, ally], reaches), urgency, NONE)
+        if rooted.any():
+            urgency = jnp.where(reaches | like(~rooted, reaches), urgency, NONE)
         urgency = jnp.where(now.health[ally][None] > 0, urgency, NONE)
         fine = jnp.minimum(distance * 64, 2.0**DISTANCE_BITS - 1).astype(jnp.int32)
         best = jnp.minimum(best, ((urgency << DISTANCE_BITS | fine) << INDEX_BITS) | ally)
     found = (best >> (INDEX_BITS + DISTANCE_BITS)) < NONE
-    return jnp.where(found, best & (2**INDEX_BITS - 1), -1)
+    return healing.patients(facts, now, jnp.where(found, best & (2**INDEX_BITS - 1), -1))

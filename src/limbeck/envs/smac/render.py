@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from limbeck.envs.smac.maps import SIZE
+from limbeck.envs.smac.terrain import SIZE
 from limbeck.envs.smac.world import Smac, Snapshot
 from limbeck.errors import BadSetting
 

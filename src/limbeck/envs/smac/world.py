@@ -10,12 +10,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from limbeck.envs.smac import engine
+from limbeck.envs.smac.battlemap import BattleMap
 from limbeck.envs.smac.bodies import Bodies, Orders, like
 from limbeck.envs.smac.facts import SPAWN_JITTER, build
 from limbeck.envs.smac.maps import MAPS
 from limbeck.envs.smac.observe import DIRECTIONS, N_MOVES, Observer, enemy_slots, sizes, state_slots, worlds_first
 from limbeck.envs.smac.settings import SmacSettings
-from limbeck.envs.smac.units import WEAPON_DELAY
+from limbeck.envs.smac.units import ENERGY_START, WEAPON_DELAY
 from limbeck.types import EnvSpec, Observation, Outcome
 
 LANES = 16
@@ -29,8 +30,10 @@ class SmacState(NamedTuple):
     last_action: Int[Array, "N *b"]
     """-1 before the first"""
     attacked: Bool[Array, "U *b"]
-    """who fired in the last step"""
+    """who fired in the last step, or healed"""
     steps: Int[Array, "*b"]
+    march: Float[Array, "2 *b"] | None = None
+    """where the enemies were sent in this episode; None on a map where that is the same in all"""
 
 
 class Snapshot(NamedTuple):
@@ -44,7 +47,7 @@ class Snapshot(NamedTuple):
     max_shield: Float[Array, "U"]
     alive: Bool[Array, "U"]
     target: Int[Array, "U"]
-    """which unit (0 to U - 1) was fired at in the last step, or -1"""
+    """which unit (0 to U - 1) was fired at, or healed, in the last step, or -1"""
     team: Int[Array, "U"]
     """0 for allies, 1 for enemies"""
 
@@ -53,15 +56,17 @@ class Smac:
     """A StarCraft battle between learning agents and a scripted army, with SMAC's interface.
 
     Actions that are not available are not checked: whoever lives and is told to do nothing stops, an order to attack the dead is
-    an order to stop, and one to attack somebody far away is obeyed.
+    an order to stop, and one to attack somebody far away is obeyed. An order that the game would refuse, such as to attack a flyer
+    with a weapon for the ground, is an order to stop.
 
     Args:
-        map_name: a name in `MAPS`.
+        map_name: a name in `MAPS`, or any other for a `battle` of one's own.
         settings: the options.
+        battle: what is fought; None is the map of that name.
     """
 
-    def __init__(self, map_name: str, settings: SmacSettings):
-        self.map_name, self.settings, self.map = map_name, settings, MAPS[map_name]
+    def __init__(self, map_name: str, settings: SmacSettings, battle: BattleMap | None = None):
+        self.map_name, self.settings, self.map = map_name, settings, battle or MAPS[map_name]
         self.facts = build(self.map, settings)
         self._observer = Observer(self.facts, self.map, settings)
         n_actions, obs_dim, state_dim = sizes(self.map, settings)
@@ -114,31 +119,46 @@ class Smac:
             unhurt=zeros,
             cooldown=zeros,
             target=jnp.full(zeros.shape, -1, jnp.int32),
+            energy=zeros + like(ENERGY_START * facts.heals.astype(np.float32), zeros) if facts.heals.any() else None,
+            pace=zeros if facts.marks("accel").any() else None,
+            fuse=zeros > 0 if facts.marks("blast").any() else None,
         )
         nothing = jnp.full((facts.n_allies, *batch), -1, jnp.int32)
-        return SmacState(bodies, nothing, jnp.zeros(zeros.shape, bool), jnp.zeros(batch, jnp.int32))
+        steps = jnp.zeros(batch, jnp.int32)
+        return SmacState(bodies, nothing, jnp.zeros(zeros.shape, bool), steps, self._march(uniform(words, 1, first=6)[0]))
+
+    def _march(self, chance: Float[Array, "*b"]) -> Float[Array, "2 *b"] | None:
+        """The place that the enemies are sent to, where it is drawn between two points."""
+        places = np.array(self.facts.attack_point or (0, 0), np.float32)
+        if places.ndim == 1:
+            return None
+        return like(places[0], chance[None]) + like(places[1] - places[0], chance[None]) * chance[None]
 
     def step_words(self, state: SmacState, action: Int[Array, "N *b"], words: Array) -> tuple[SmacState, Outcome]:
         """`step` from raw random words [W, *b], for any batch axes."""
         facts, before = self.facts, state.bodies
         action = jnp.where(before.health[facts.allies] > 0, action.astype(jnp.int32), 0)
-        orders, start = self._orders(before, action, words)
+        orders, start = self._orders(before, action, words, state.march)
         tick = partial(engine.tick, facts, orders)
         after = jax.lax.fori_loop(0, self.settings.ticks_per_step, lambda _, now: tick(now), start)
         attacked = after.cooldown > jnp.maximum(start.cooldown, 0.0)
+        if before.energy is not None and after.energy is not None:
+            attacked = attacked | (after.energy < before.energy)
         steps = state.steps + 1
-        return SmacState(after, action, attacked, steps), self._outcome(before, after, steps)
+        return SmacState(after, action, attacked, steps, state.march), self._outcome(before, after, steps)
 
-    def _orders(self, before: Bodies, action: Int[Array, "N *b"], words: Array) -> tuple[Orders, Bodies]:
+    def _orders(self, before: Bodies, action: Int[Array, "N *b"], words: Array, march: Array | None) -> tuple[Orders, Bodies]:
         """What everybody does in this step, and the bodies with the allies' new targets."""
         facts = self.facts
         allies, enemies = facts.allies, facts.enemies
         offset = jnp.zeros_like(before.pos[:, allies])
         for move, direction in enumerate(DIRECTIONS * np.float32(self.settings.move_amount)):
             offset = offset + jnp.where((action == 2 + move)[None], like(direction, offset), 0.0)
-        point = jnp.broadcast_to(like(np.array(facts.attack_point, np.float32), before.pos), before.pos[:, enemies].shape)
+        place = like(np.array(facts.attack_point or (0, 0), np.float32), before.pos) if march is None else march[:, None]
+        point = jnp.broadcast_to(place, before.pos[:, enemies].shape)
         target = jnp.where(action >= N_MOVES, action - N_MOVES, -1)
-        walks = jnp.concatenate([(action >= 2) & (action < N_MOVES), jnp.ones(before.health[enemies].shape, bool)])
+        sent = jnp.full(before.health[enemies].shape, facts.attack_point is not None)
+        walks = jnp.concatenate([(action >= 2) & (action < N_MOVES), sent])
         low, high = WEAPON_DELAY
         orders = Orders(
             goal=jnp.concatenate([before.pos[:, allies] + offset, point], axis=1),
@@ -157,8 +177,10 @@ class Smac:
         """Reward and end of the episode, by SMAC's rules."""
         facts = self.facts
         fallen = [(after.health[units] <= 0).astype(jnp.int32).sum(axis=0) for units in (facts.allies, facts.enemies)]
-        no_ally, no_enemy = fallen[0] == facts.n_allies, fallen[1] == facts.n_enemies
-        won, lost = no_enemy & ~no_ally, no_ally & ~no_enemy
+        no_ally, no_enemy = (self._beaten(after, units) for units in (facts.allies, facts.enemies))
+        # At once is a draw; but SMAC looks at healers that are left alone one side after the other, its own first.
+        lost = no_ally if facts.heals.any() else no_ally & ~no_enemy
+        won = no_enemy & ~no_ally
         terminated = no_ally | no_enemy
         return Outcome(
             reward=self._reward(before, after, won, lost),
@@ -166,6 +188,12 @@ class Smac:
             truncated=~terminated & (steps >= self.map.limit),
             info={"won": won, "dead_allies": fallen[0], "dead_enemies": fallen[1]},
         )
+
+    def _beaten(self, now: Bodies, units: slice) -> Bool[Array, "*b"]:
+        """Whether nobody of a side is left who can fight."""
+        fallen = now.health[units] <= 0
+        healers = self.facts.heals[units]
+        return (fallen | like(healers, fallen) if healers.any() else fallen).all(axis=0)
 
     def _reward(self, before: Bodies, after: Bodies, won: Bool[Array, "*b"], lost: Bool[Array, "*b"]) -> Float[Array, "*b"]:
         """SMAC's reward. By default it takes the size of the damage, so that enemies recovering their shields pay as well."""
@@ -185,7 +213,8 @@ class Smac:
     def snapshot(self, state: SmacState) -> Snapshot:
         """The picture of one world."""
         facts, now = self.facts, state.bodies
-        offset = np.where(np.arange(facts.n_units) < facts.n_allies, facts.n_allies, 0).astype(np.int32)
+        others = (np.arange(facts.n_units) < facts.n_allies) != facts.heals  # whose target is counted among the enemies
+        offset = np.where(others, facts.n_allies, 0).astype(np.int32)
         return Snapshot(
             x=now.pos[0],
             y=now.pos[1],
