@@ -34,7 +34,7 @@ class Options:
     episodes: int = 512
     maps: tuple[str, ...] = tuple(STEPS)
     methods: tuple[str, ...] = tuple(BASES)
-    worlds: int = 16
+    worlds: int = 32
     shorten: int = 1
     """divides every budget, for a trial"""
     page: str | None = None
