@@ -41,8 +41,7 @@ from limbeck.nets.personalise import CoachLatent, PersonalisedAgent, UnifiedLate
 from limbeck.nets.unroll import unroll
 from limbeck.types import PRIVILEGED, Algorithm, Decision, EnvSpec, Segment
 
-VARIANTS = {"coach": 4, "ptde": 1}
-"""and their intervals as published"""
+VARIANTS = ("coach", "ptde")
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,8 @@ class COPASettings(QSettings):
 
     variant: str = "coach"
     """coach: the paper's, by attention over units; ptde: the baseline of PTDE's authors, one map of any state for all agents"""
-    interval: int | None = None
-    """steps between two broadcasts; none: as published, 4 for the coach and 1 for ptde"""
+    interval: int = 4
+    """coach: steps between two broadcasts (T)"""
     latent: int = 64
     """size of z, and of the coach's layers"""
     vi_weight: float = 1e-3
@@ -75,17 +74,15 @@ def build(spec: EnvSpec, settings: COPASettings = COPASettings(), **changes: Any
     if settings.variant == "coach" and not lists_players(spec):
         what = f"COPA's coach reads the agents' units one by one, and the state of {spec.name} does not list them"
         raise NotOffered(what, lists_players, "variant 'ptde' reads any state")
-    interval = VARIANTS[settings.variant] if settings.interval is None else settings.interval
 
-    def make_agent(key: PRNGKeyArray) -> "PersonalisedAgent | Broadcast | Coached":
+    def make_agent(key: PRNGKeyArray) -> "PersonalisedAgent | Coached":
         key_latent, key_agent, key_recogniser = jax.random.split(key, 3)
         if settings.variant == "ptde":
             unified = UnifiedLatent(spec, settings.latent, settings.var_floor, key_latent)
-            agent = PersonalisedAgent(spec, settings.hidden, settings.latent, unified, key_agent)
-            return agent if interval == 1 else Broadcast(agent, interval)
+            return PersonalisedAgent(spec, settings.hidden, settings.latent, unified, key_agent)
         coach = CoachLatent(spec, settings.latent, key_latent)
-        players = Broadcast(PersonalisedAgent(spec, settings.hidden, settings.latent, coach, key_agent), interval)
-        return Coached(players, Recogniser(spec, settings.hidden, settings.latent, interval, key_recogniser))
+        players = Broadcast(PersonalisedAgent(spec, settings.hidden, settings.latent, coach, key_agent), settings.interval)
+        return Coached(players, Recogniser(spec, settings.hidden, settings.latent, settings.interval, key_recogniser))
 
     if settings.variant == "ptde":
         return learn_on_base(spec, settings, make_agent, PRIVILEGED)
