@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from limbeck.methods import bases, ptde
+from limbeck.methods import bases, cadp, copa, csrl, ptde
 from limbeck.methods.bases import BASES
 from limbeck.methods.q_learning import PRESETS, Base, QSettings
 from limbeck.types import Algorithm
@@ -43,6 +43,21 @@ METHODS = {
         ptde.teacher,
         student="ptde-student",
         presets=_with_presets(ptde.TeacherSettings()),
+    ),
+    "copa": Method(
+        "a coach that sees all and speaks now and then", copa.COPASettings(), copa.build, presets=_with_presets(copa.COPASettings())
+    ),
+    "csrl": Method(
+        "a commander that tells each agent what the state means for it",
+        csrl.CSRLSettings(),
+        csrl.build,
+        presets=_with_presets(csrl.CSRLSettings()),
+    ),
+    "cadp": Method(
+        "agents advise each other, and learn to do without",
+        cadp.CADPSettings(),
+        cadp.build,
+        presets=_with_presets(cadp.CADPSettings()),
     ),
 }
 STUDENTS = {
