@@ -16,7 +16,7 @@ from limbeck.cli import prepare_devices
 from limbeck.methods.bases import BASES
 from limbeck.runs import RunConfig
 
-STEPS = {"smac/3s_vs_5z": 300_000, "smac/2s3z": 200_000, "smac/5m_vs_6m": 200_000, "smac/3s5z_vs_3s6z": 100_000}
+STEPS = {"smac/3s_vs_5z": 300_000, "smac/2s3z": 150_000, "smac/5m_vs_6m": 200_000, "smac/3s5z_vs_3s6z": 50_000}
 # Hu et al. 2021 (pymarl2's README): the real game, fine-tuned, 10M steps, medians. No number was published for the others.
 PUBLISHED = {
     "smac/3s_vs_5z": {"qmix": 100, "vdn": 100, "qatten": 100, "qplex": 100, "ow-qmix": 100},
@@ -50,7 +50,7 @@ def main(options: Options) -> None:
                 path = Path(options.out) / f"{method}-{name.replace('/', '-')}-{seed}"
                 steps = STEPS[name] // options.shorten
                 config = RunConfig(
-                    method, name, steps=steps, seed=seed, worlds=options.worlds, evaluations=5, checkpoint_seconds=600.0
+                    method, name, steps=steps, seed=seed, worlds=options.worlds, evaluations=2, checkpoint_seconds=600.0
                 )
                 found.setdefault((method, name), []).append(campaign.played(config, path, options.episodes, console))
     wins, returns = table(found, options, "win_rate", 100.0), table(found, options, "return", 1.0)

@@ -10,7 +10,7 @@ from limbeck import bench
 def small(monkeypatch):
     """The same measurements on worlds that take no time."""
     monkeypatch.setattr(bench, "SIMULATE", [("probe/switch", 2), ("smac/3m", 2)])
-    monkeypatch.setattr(bench, "TRAIN", [(method, "probe/switch", 2) for method in ("qmix", "qmix", "qmix", "ptde")])
+    monkeypatch.setattr(bench, "TRAIN", [("probe/switch", 2, ("qmix", "qplex", "ptde")), ("smac/3m", 2, ("vdn",))])
     monkeypatch.setattr(
         bench, "SIZES", {**bench.SIZES, "segment": 8, "batch": 2, "buffer": 16, "hidden": 8, "hyper": 8, "embed": 4}
     )
@@ -28,8 +28,10 @@ def test_every_row_says_what_was_measured_and_how_fast(small, capsys):
         assert {"name", "env", "method", "worlds", "steps_per_s", "updates_per_s", "compile_s"} <= set(row)
         assert row["steps_per_s"] > 0 and row["compile_s"] > 0
     assert [row["name"] for row in report["rows"]] == ["simulate"] * 2 + ["train"] * 4
-    train = report["rows"][-1]
+    assert [row.get("to_qmix", 0) > 0 for row in report["rows"][2:]] == [True, True, True, False]
+    assert report["rows"][2]["to_qmix"] == 1
+    train = report["rows"][-2]
     # One update for every 8 steps of 2 worlds.
     assert train["steps_per_s"] == pytest.approx(16 * train["updates_per_s"], rel=0.05)
     printed = capsys.readouterr().out
-    assert "probe/switch" in printed and "PTDE teacher / QMIX" in printed
+    assert "probe/switch" in printed and "to QMIX" in printed

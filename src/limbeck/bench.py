@@ -6,7 +6,7 @@ import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -24,6 +24,7 @@ from limbeck.envs import registry
 from limbeck.envs.base import AutoReset
 from limbeck.learn import AXIS, Learner, Phase, usable_devices
 from limbeck.methods import METHODS
+from limbeck.methods.bases import BASES
 from limbeck.types import Observation
 
 SIMULATE = [
@@ -32,9 +33,8 @@ SIMULATE = [
 ]  # fmt: skip
 # One update of 32 segments of 128 transitions for every 128 steps of all worlds: the sizes that others publish speeds for.
 SIZES = {"segment": 128, "batch": 32, "updates": 1, "buffer": 5000, "hidden": 64, "embed": 32, "hyper": 64}
-TRAIN = [
-    ("qmix", "smac/3s_vs_5z", 8), ("qmix", "smac/3s_vs_5z", 32), ("qmix", "smac/3s5z_vs_3s6z", 8), ("ptde", "smac/3s_vs_5z", 8),
-]  # fmt: skip
+TRAIN = [("smac/3s_vs_5z", 8, (*BASES, "ptde")), ("smac/3s_vs_5z", 32, ("qmix",)), ("smac/3s5z_vs_3s6z", 8, ("qmix",))]
+"""world, copies of it, methods: the methods of a row are measured in turns, so that their ratios hold on a noisy machine"""
 REPEATS = 5
 
 Row = dict[str, Any]
@@ -55,11 +55,10 @@ def run(console: Console) -> dict[str, Any]:
         for env, worlds in SIMULATE:
             status.update(f"simulate {env}, {worlds} worlds")
             rows.append(simulate(env, worlds))
-        for method, env, worlds in TRAIN:
-            status.update(f"train {method} on {env}, {worlds} worlds")
-            rows.append(train(method, env, worlds))
+        for env, worlds, methods in TRAIN:
+            status.update(f"train {', '.join(methods)} on {env}, {worlds} worlds")
+            rows += train(methods, env, worlds)
     console.print(_table(rows))
-    console.print(f"PTDE teacher / QMIX: {rows[-1]['steps_per_s'] / rows[-4]['steps_per_s']:.2f}", highlight=False)
     console.print(f"{machine['processor']}, {machine['cores']} cores, {len(jax.devices())} devices", highlight=False)
     console.print(", ".join(f"{name} {number}" for name, number in versions.items()), highlight=False)
     return {"machine": machine, "versions": versions, "rows": rows}
@@ -92,33 +91,54 @@ def simulate(name: str, worlds: int, length: int = 256) -> Row:
     }  # fmt: skip
 
 
-def train(method: str, name: str, worlds: int, iterations: int = 16) -> Row:
-    """Collecting and learning together, at the sizes in `SIZES`."""
-    env = registry.make(name)
-    algorithm = METHODS[method].build(env.spec, dataclasses.replace(METHODS[method].settings, **SIZES))
-    learner = Learner(env, algorithm, worlds)
-    state = learner.init(jax.random.key(0))
-    phase = Phase(collect=True, learn=True)
-    buffer_bytes = sum(x.nbytes for x in jax.tree.leaves(state.buffer))
-    (state, _), compile_s = _timed(partial(learner.advance, state, 1, phase))
-    held = [state]
+def train(methods: Sequence[str], name: str, worlds: int, iterations: int = 16) -> list[Row]:
+    """Collecting and learning together, at the sizes in `SIZES`; with QMIX among the methods, their speed relative to it."""
+    trainings = [_Training(method, name, worlds) for method in methods]
+    took: dict[str, list[float]] = {method: [] for method in methods}
+    for i in range(1 + REPEATS):
+        for each in trainings:
+            seconds = _timed(partial(each.advance, iterations))[1] / iterations
+            took[each.method] += [seconds] * (i > 0)
+    rows = [each.row(statistics.median(took[each.method])) for each in trainings]
+    if "qmix" in methods:
+        for row in rows:
+            pairs = zip(took["qmix"], took[row["method"]], strict=True)  # neighbours in time
+            row["to_qmix"] = round(statistics.median(qmix / own for qmix, own in pairs), 2)
+    return rows
 
-    def stretch(i: int) -> None:
-        held[0], _ = learner.advance(held[0], iterations, phase)
 
-    seconds = _median(stretch) / iterations
-    return {
-        "name": "train",
-        "env": name,
-        "method": method,
-        "worlds": worlds,
-        "steps_per_s": round(learner.steps_per_iteration / seconds),
-        "updates_per_s": round(1 / seconds, 2),
-        "compile_s": round(compile_s, 1),
-        "devices": learner.devices,
-        "buffer_gib": round(buffer_bytes / 2**30, 2),
-        "peak_rss_gib": round(_peak_rss(), 2),
-    }
+class _Training:
+    """A learner in the middle of its work."""
+
+    def __init__(self, method: str, name: str, worlds: int):
+        env = registry.make(name)
+        settings = METHODS[method].settings
+        algorithm = METHODS[method].build(env.spec, dataclasses.replace(settings, **SIZES))
+        self.method, self.name = method, name
+        self.learner = Learner(env, algorithm, worlds)
+        self.phase = Phase(collect=True, learn=True)
+        state = self.learner.init(jax.random.key(0))
+        self.buffer_bytes = sum(x.nbytes for x in jax.tree.leaves(state.buffer))
+        (self.state, _), self.compile_s = _timed(partial(self.learner.advance, state, 1, self.phase))
+
+    def advance(self, iterations: int) -> Any:
+        self.state, report = self.learner.advance(self.state, iterations, self.phase)
+        return report
+
+    def row(self, seconds: float) -> Row:
+        """What is said about it, given the seconds of an iteration."""
+        return {
+            "name": "train",
+            "env": self.name,
+            "method": self.method,
+            "worlds": self.learner.worlds,
+            "steps_per_s": round(self.learner.steps_per_iteration / seconds),
+            "updates_per_s": round(1 / seconds, 2),
+            "compile_s": round(self.compile_s, 1),
+            "devices": self.learner.devices,
+            "buffer_gib": round(self.buffer_bytes / 2**30, 2),
+            "peak_rss_gib": round(_peak_rss(), 2),
+        }
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -148,11 +168,12 @@ def _processor() -> str:
 
 def _table(rows: list[Row]) -> Table:
     table = Table(title="limbeck bench: environment steps per second, learning included in the train rows")
-    for head in ("what", "world", "method", "worlds", "steps/s", "updates/s", "compile s", "buffer GiB"):
+    for head in ("what", "world", "method", "worlds", "steps/s", "to QMIX", "updates/s", "compile s", "buffer GiB"):
         table.add_column(head, justify="left" if head in ("what", "world", "method") else "right")
     for row in rows:
         updates = "-" if row["updates_per_s"] is None else f"{row['updates_per_s']:.1f}"
         buffer = "-" if "buffer_gib" not in row else f"{row['buffer_gib']:.2f}"
-        speed = f"{row['steps_per_s']:,}"
-        table.add_row(row["name"], row["env"], row["method"], str(row["worlds"]), speed, updates, f"{row['compile_s']:.1f}", buffer)
+        speed, ratio = f"{row['steps_per_s']:,}", f"{row['to_qmix']:.2f}" if "to_qmix" in row else "-"
+        known = (row["name"], row["env"], row["method"], str(row["worlds"]))
+        table.add_row(*known, speed, ratio, updates, f"{row['compile_s']:.1f}", buffer)
     return table

@@ -76,7 +76,8 @@ def central_loss(
 def _weighted_loss(
     params: QParams, target: QParams, segment: Segment, key: PRNGKeyArray, settings: QSettings, weigh: Weigh
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    key_agent, key_central, key_target = jax.random.split(key, 3)
+    key_agent, key_critic = jax.random.split(key)
+    key_central, key_target = jax.random.split(key_critic)
     seen = segment.decisions
     online = values_of(params.agent, segment, key_agent)
     by_critic = segment._replace(carry0=segment.carry0.critic)
