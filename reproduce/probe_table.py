@@ -1,6 +1,6 @@
 """Every base on every game with a known optimum, as docs/matrix_games.md shows it.
 
-python reproduce/probe_table.py                    about twenty minutes on two cores
+Run by `python reproduce/probe_table.py`, about twenty minutes on two cores.
 """
 
 import dataclasses
