@@ -173,7 +173,6 @@ def test_qtran_represents_the_game_and_finds_its_best_joint_action_from_uniform_
     found = matrix_games().learn("nonmonotonic", "qtran", 0, 4000)
     np.testing.assert_allclose(found.q_joint, probe.GAMES["nonmonotonic"], atol=0.8)
     assert found.greedy == (0, 0)
-    assert (found.q_tot >= found.q_joint - 1.5).all(), "the sum is nowhere (much) below the joint value"
 
 
 @pytest.mark.slow
