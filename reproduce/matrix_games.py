@@ -1,6 +1,6 @@
 """What every base learns of the matrix games of the literature from uniformly random play, as docs/matrix_games.md shows it.
 
-    python reproduce/matrix_games.py                   about ten minutes on two cores
+    python reproduce/matrix_games.py                   about ten minutes on two cores, more on busy ones
 
 The recipe is that of QPLEX's authors for these games: RMSprop at 5e-4, batches of 32, random play throughout.
 """

@@ -1,4 +1,4 @@
-"""Every base on every game with a known optimum, as docs/matrix_games.md shows it.
+"""Every base on every game with a known optimum, for docs/matrix_games.md and for the curious.
 
 Run by `python reproduce/probe_table.py`, about twenty minutes on two cores.
 """
