@@ -50,7 +50,7 @@ def main(options: Options) -> None:
         spent = cost(policy, jax.tree.map(jax.numpy.asarray, params), runs.make_env(run.config).spec)
         speed = slowest / min(each["seconds"] for each in found[form])
         wins = campaign.cell([100 * each["win_rate"] for each in found[form]])
-        rows.append([form, f"{spent.parameters:,}", f"{spent.flops:,}", f"{speed:.2f}", wins])
+        rows.append([form, f"{spent.parameters:,}", f"{spent.flops:,.0f}", f"{speed:.2f}", wins])
     head = ["personaliser", "parameters", "FLOPs per decision", "training speed, gip = 1", "teacher's win rate, %"]
     campaign.write(options.page, campaign.markdown(head, rows), "personalisers", console)
 
