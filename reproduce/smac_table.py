@@ -6,18 +6,15 @@ Each run is an ordinary run folder under `runs/smac_table`. The last evaluation 
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
-import jax
+import campaign
 import tyro
 from rich.console import Console
 
-from limbeck import runs, stats
+from limbeck import runs
 from limbeck.cli import prepare_devices
-from limbeck.evaluate import evaluate
-from limbeck.progress import live
 from limbeck.runs import RunConfig
 
 STEPS = {"smac/3s_vs_5z": 600_000, "smac/3m": 300_000, "smac/2s3z": 150_000, "smac/5m_vs_6m": 100_000}
@@ -58,30 +55,12 @@ def main(options: Options) -> None:
         for seed in range(options.seeds if name in LONG else 0):
             path = Path(options.out) / f"qmix-{name.replace('/', '-')}-long-{seed}"
             found.setdefault((name, "long"), []).append(one(name, "qmix", seed, path, options, console, LONG[name]))
-    text = table(found, options)
-    console.print(text, highlight=False)
-    if options.page:
-        page = Path(options.page)
-        before, _, rest = page.read_text().partition("<!-- results -->")
-        page.write_text(f"{before}<!-- results -->\n{text}\n<!-- /results -->{rest.partition('<!-- /results -->')[2]}")
+    campaign.write(options.page, table(found, options), "results", console)
 
 
 def one(name: str, method: str, seed: int, path: Path, options: Options, console: Console, steps: int | None = None) -> dict:
     """A run and its evaluation, unless they are there."""
-    kept = path / "evaluation.json"
-    if kept.exists():
-        return json.loads(kept.read_text())
-    if not (path / "params.safetensors").exists():
-        with live(path.name, console) as watch:
-            if path.exists():
-                runs.resume(path, watch)
-            else:
-                runs.start(config(name, method, seed, options, steps or STEPS[name]), path, watch)
-    run = runs.load(path)
-    row = evaluate(runs.make_env(run.config), {method: run.policy()}, options.episodes, jax.random.key(1000 + seed)).rows[0]
-    row["seconds"] = run.folder.metrics()[-1]["seconds"]
-    kept.write_text(json.dumps(row))
-    return row
+    return campaign.played(config(name, method, seed, options, steps or STEPS[name]), path, options.episodes, console)
 
 
 def config(name: str, method: str, seed: int, options: Options, steps: int) -> RunConfig:
@@ -96,26 +75,24 @@ def config(name: str, method: str, seed: int, options: Options, steps: int) -> R
 def table(found: dict[tuple[str, str], list[dict]], options: Options) -> str:
     """Markdown: mean over seeds with a 95 % interval (bootstrap over seeds), and each seed."""
     head = ["map", "steps", *(TITLES[m] for m in METHODS), "student / teacher"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    rows = []
     for name in options.maps:
         cells = [cell([row["win_rate"] for row in found[name, m]]) for m in METHODS]
         means = {m: sum(row["win_rate"] for row in found[name, m]) for m in METHODS}
         kept = f"{means['ptde-student'] / means['ptde']:.0%}" if means["ptde"] else "-"
-        lines.append("| " + " | ".join([name, f"{STEPS[name] // options.shorten:,}", *cells, kept]) + " |")
+        rows.append([name, f"{STEPS[name] // options.shorten:,}", *cells, kept])
         if name in LONG:
             rates = [row["win_rate"] for row in found[name, "long"]]
-            lines.append(f"| {name} | {LONG[name] // options.shorten:,} | - | {cell(rates)} | - | - | - |")
+            rows.append([name, f"{LONG[name] // options.shorten:,}", "-", cell(rates), "-", "-", "-"])
         if name in PUBLISHED:
             paper = [PUBLISHED[name].get(m, "-") for m in METHODS]
-            lines.append("| " + " | ".join(["*the paper, real game*", "2,050,000", *paper, "-"]) + " |")
-    return "\n".join(lines)
+            rows.append(["*the paper, real game*", "2,050,000", *paper, "-"])
+    return campaign.markdown(head, rows)
 
 
 def cell(rates: list[float]) -> str:
     """Percent."""
-    mean = stats.mean_ci([100 * rate for rate in rates])
-    each = ", ".join(f"{100 * rate:.0f}" for rate in rates)
-    return f"{mean.value:.1f} [{mean.low:.0f}, {mean.high:.0f}] ({each})"
+    return campaign.cell([100 * rate for rate in rates])
 
 
 if __name__ == "__main__":
