@@ -12,9 +12,10 @@ from limbeck.envs.probe import Timeout
 from limbeck.learn import Learner
 from limbeck.losses import td_lambda
 from limbeck.methods import bases
-from limbeck.methods.q_learning import QSettings, greedy
+from limbeck.methods.q_learning import QSettings, online_of
 from limbeck.methods.value_decomposition import td_loss
 from limbeck.nets.agents import RecurrentAgent
+from limbeck.nets.greedy import greedy
 from limbeck.nets.unroll import decide, unroll
 from limbeck.rollout import collect, start
 from limbeck.train import train
@@ -178,9 +179,9 @@ def test_nothing_of_one_episode_changes_the_errors_of_the_other(kind):
 
     def loss_by_reward(segment):
         def loss(reward):
-            return td_loss(params, params, segment._replace(reward=reward), jax.random.key(0), QSettings(gamma=0.9, td_lambda=1.0))[
-                0
-            ]
+            key, settings = jax.random.key(0), QSettings(gamma=0.9, td_lambda=1.0)
+            online = online_of(params.agent, segment, key)
+            return td_loss(params, params, segment._replace(reward=reward), online, key, settings)[0]
 
         return jax.grad(loss)(segment.reward)
 
@@ -246,9 +247,9 @@ def test_unrolling_from_the_stored_carry_gives_the_values_that_were_acted_on():
     worlds, _, _ = run(worlds, jax.random.key(2))
     _, segment, _ = run(worlds, jax.random.key(3))
     assert not segment.decisions.is_first[0].any() and segment.decisions.is_first[3].all()
-    q, _ = unroll(params.agent, segment.carry0, segment.decisions, jax.random.key(4))
+    q, *_ = unroll(params.agent, segment.carry0, segment.decisions, jax.random.key(4))
     np.testing.assert_array_equal(greedy(q, segment.decisions.avail_actions)[:-1], segment.action)
-    forgetful, _ = unroll(params.agent, jnp.zeros_like(segment.carry0), segment.decisions, jax.random.key(4))
+    forgetful, *_ = unroll(params.agent, jnp.zeros_like(segment.carry0), segment.decisions, jax.random.key(4))
     assert abs(forgetful[0] - q[0]).max() > 1e-4
     np.testing.assert_allclose(forgetful[3:], q[3:], rtol=1e-5, atol=1e-6)
 

@@ -19,7 +19,7 @@ from limbeck.errors import BadSetting, NotOffered
 from limbeck.learn import Learner
 from limbeck.methods import METHODS, bases, ptde
 from limbeck.methods.bases import BASES
-from limbeck.methods.q_learning import PRESETS, Carried, QParams, QSettings
+from limbeck.methods.q_learning import PRESETS, Carried, QParams, QSettings, online_of
 from limbeck.methods.qtran import qtran_loss
 from limbeck.methods.wqmix import central_loss, optimistic_loss
 from limbeck.nets.mixers import Sum
@@ -44,7 +44,8 @@ def weighted(loss, online=ONLINE, central=None, lagged=LAGGED, alpha=0.25):
     some = segment()._replace(reward=jnp.array([[1.0], [2.0], [11.0]]), carry0=Carried(hidden, hidden))
     params = QParams(Table(online), Sum(), Critic(Table(central), Sum()))
     target = QParams(Table(jnp.nan * online), Sum(), Critic(Table(lagged), Sum()))
-    return loss(params, target, some, jax.random.key(0), QSettings(gamma=0.5, td_lambda=0.5, alpha=alpha))
+    settings = QSettings(gamma=0.5, td_lambda=0.5, alpha=alpha)
+    return loss(params, target, some, online_of(params.agent, some, jax.random.key(0)), jax.random.key(0), settings)
 
 
 # Q_tot of what was done: 6, 10, 3 (see test_methods). Greedy by Q_tot's own table: (1, 1), (1, 1), (1, 1), (0, 1): only the
@@ -104,7 +105,8 @@ def qtran(online=ONLINE, slope=10.0, height=-4.0, value=2.0):
     params = QParams(Table(online), Sum(), Line(*map(jnp.float32, (slope, height, value))))
     target = QParams(Table(LAGGED), Sum(), Line(*map(jnp.float32, (3.0, 4.0, jnp.nan))))
     settings = QSettings(gamma=0.5, td_lambda=0.0, opt_weight=2.0, nopt_weight=0.5)
-    return qtran_loss(params, target, segment(), jax.random.key(0), settings)
+    online = online_of(params.agent, segment(), jax.random.key(0))
+    return qtran_loss(params, target, segment(), online, jax.random.key(0), settings)
 
 
 def test_the_three_losses_of_qtran_by_hand():
@@ -287,6 +289,6 @@ def test_the_central_recurrent_state_is_the_one_it_had_while_the_agents_acted(mi
         segments.append(some)
     first, second = segments
     for which, agent in (("agent", params.agent), ("critic", params.critic.agent)):
-        _, hidden = unroll(agent, getattr(first.carry0, which), first.decisions, jax.random.key(0))
+        _, hidden, _ = unroll(agent, getattr(first.carry0, which), first.decisions, jax.random.key(0))
         np.testing.assert_allclose(hidden[-2], getattr(second.carry0, which), rtol=1e-5, atol=1e-6)
         assert (jnp.abs(hidden[-2]) > 1e-3).any()

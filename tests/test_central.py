@@ -14,7 +14,7 @@ from limbeck.envs.probe import Lever, LeverState
 from limbeck.errors import BadSetting, NotOffered, UnknownName
 from limbeck.evaluate import evaluator
 from limbeck.learn import Learner
-from limbeck.methods import METHODS, bases, cadp, copa, csrl, ptde, qtran, value_decomposition, wqmix
+from limbeck.methods import METHODS, bases, cadp, copa, csrl, ptde, q_learning
 from limbeck.methods.cadp import own_attention, pruning_loss
 from limbeck.methods.copa import Sent, entropy, log_likelihood, sent_in, variational_terms, whole
 from limbeck.methods.q_learning import Carried, online_key, values_of
@@ -332,8 +332,7 @@ def test_every_loss_unrolls_the_learning_agent_with_the_key_that_an_auxiliary_ca
         asked.append((agent, jax.random.key_data(key).tolist()))
         return values_of(agent, some, key)
 
-    for module in (value_decomposition, qtran, wqmix):
-        monkeypatch.setattr(module, "values_of", spy)
+    monkeypatch.setattr(q_learning, "values_of", spy)
     for mixer in bases.BASES:
         algorithm = bases.build(SPEC, mixer=mixer, **TINY)
         params = algorithm.init(key)

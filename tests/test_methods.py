@@ -13,8 +13,9 @@ from limbeck.evaluate import evaluator
 from limbeck.learn import Learner
 from limbeck.methods import METHODS, bases, ptde
 from limbeck.methods.ptde import Rows, StudentParams, StudentSettings, TeacherSettings, match_mean
-from limbeck.methods.q_learning import QParams, QSettings, eps_greedy
+from limbeck.methods.q_learning import QParams, QSettings, online_of
 from limbeck.methods.value_decomposition import td_loss
+from limbeck.nets.greedy import eps_greedy
 from limbeck.nets.mixers import Independent, Sum
 from limbeck.train import train
 from limbeck.types import Decision, Segment
@@ -61,6 +62,11 @@ HALVES = QSettings(gamma=0.5, td_lambda=0.5)
 ONLINE, LAGGED = jnp.array([[1.0, 2.0], [3.0, 5.0]]), jnp.array([[10.0, 20.0], [40.0, 30.0]])
 
 
+def loss_of(params, target, settings):
+    online = online_of(params.agent, segment(), jax.random.key(0))
+    return td_loss(params, target, segment(), online, jax.random.key(0), settings)
+
+
 def test_the_td_loss_by_hand():
     # Q_tot of what was done:  t0: 1 + 5 = 6    t1: 5 + 5 = 10    t2: 2 + 1 = 3
     # Best by the learning table, valued by the lagged one (double Q):
@@ -68,7 +74,7 @@ def test_the_td_loss_by_hand():
     #   decision 3: agent 0 may only do action 0 of row 1: 40;  agent 1 action 1 of row 0: 20;  60
     # gamma 0.5, lambda 0.5:  G_2 = 3 + 0.5 * 60 = 33;  G_1 = 2;  G_0 = 1 + 0.5 * (0.5 * 60 + 0.5 * 2) = 16.5
     # errors 6 - 16.5, 10 - 2, 3 - 33  ->  (110.25 + 64 + 900) / 3 / 2
-    found, metrics = td_loss(QParams(Table(ONLINE), Sum()), QParams(Table(LAGGED), Sum()), segment(), jax.random.key(0), HALVES)
+    found, metrics = loss_of(QParams(Table(ONLINE), Sum()), QParams(Table(LAGGED), Sum()), HALVES)
     assert found == pytest.approx((110.25 + 64 + 900) / 6)
     assert metrics["td_error"] == pytest.approx((10.5 + 8 + 30) / 3)
     assert metrics["q_taken"] == pytest.approx(19 / 3) and metrics["target"] == pytest.approx((33 + 2 + 16.5) / 3)
@@ -78,19 +84,14 @@ def test_independent_learners_have_an_error_each_by_hand():
     # Agent 0: q 1, 5, 2; values of decisions 1 and 3: 30, 40.  Agent 1: q 5, 5, 1; values 30, 20.  lambda = 0, gamma 0.5:
     # targets of agent 0: 16, 2, 23; of agent 1: 16, 2, 13  ->  errors -15, 3, -21 and -11, 3, -12
     mixer = Independent()
-    found, _ = td_loss(
-        QParams(Table(ONLINE), mixer),
-        QParams(Table(LAGGED), mixer),
-        segment(),
-        jax.random.key(0),
-        dataclasses.replace(HALVES, td_lambda=0.0),
-    )
+    settings = dataclasses.replace(HALVES, td_lambda=0.0)
+    found, _ = loss_of(QParams(Table(ONLINE), mixer), QParams(Table(LAGGED), mixer), settings)
     assert found == pytest.approx((225 + 9 + 441 + 121 + 9 + 144) / 12)
 
 
 def test_gradients_flow_into_the_taken_values_of_the_learning_network_alone():
     def loss(online, lagged):
-        return td_loss(QParams(Table(online), Sum()), QParams(Table(lagged), Sum()), segment(), jax.random.key(0), HALVES)[0]
+        return loss_of(QParams(Table(online), Sum()), QParams(Table(lagged), Sum()), HALVES)[0]
 
     by_online, by_lagged = jax.grad(loss, (0, 1))(ONLINE, LAGGED)
     assert (by_lagged == 0).all()

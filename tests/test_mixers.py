@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from limbeck.methods.bases import BASES
-from limbeck.methods.q_learning import QSettings, greedy
+from limbeck.methods.q_learning import QSettings
+from limbeck.nets.greedy import greedy
 from limbeck.nets.mixers import Attention, Duplex, Independent, Joint, JointValue, Layers, Monotonic, Sum, Unrestricted
 from limbeck.types import EnvSpec
 

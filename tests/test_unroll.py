@@ -68,7 +68,7 @@ def test_unrolling_in_chunks_is_deciding_one_by_one_with_the_same_gradients(leng
     weight = jax.random.normal(key, (length, B, SPEC.n_agents, SPEC.n_actions))
 
     def in_chunks(agent, carry0):
-        q, _ = unroll(agent, carry0, some, key)
+        q, *_ = unroll(agent, carry0, some, key)
         return (q * weight).sum(), q
 
     def one_by_one(agent, carry0):
@@ -89,9 +89,9 @@ def test_unrolling_in_chunks_is_deciding_one_by_one_with_the_same_gradients(leng
 def test_the_size_of_chunks_changes_nothing(key):
     agent, some = RecurrentAgent(SPEC, H, key), decisions(key, 13)
     carry0 = jnp.ones((B, SPEC.n_agents, H))
-    whole, hidden = unroll(agent, carry0, some, key, chunk=13)
+    whole, hidden, _ = unroll(agent, carry0, some, key, chunk=13)
     for chunk in (4, 100):
-        q, hidden_of_chunks = unroll(agent, carry0, some, key, chunk=chunk)
+        q, hidden_of_chunks, _ = unroll(agent, carry0, some, key, chunk=chunk)
         np.testing.assert_allclose(q, whole, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(hidden_of_chunks, hidden, rtol=1e-5, atol=1e-6)
 

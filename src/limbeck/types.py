@@ -142,6 +142,8 @@ class Algorithm:
     optimiser: optax.GradientTransformation
     policies: Mapping[str, Policy]
     """the named policies that the method is judged by; the first is the main one"""
+    judged: tuple[str, ...] = ()
+    """those that are evaluated while learning goes on; the main one alone if empty"""
     init_target: Callable[[PyTree], PyTree] = field(default=lambda params: params)
     after_collect: Callable[[PyTree, PyTree, Segment, Array], PyTree] = field(default=lambda params, target, segment, steps: target)
     """(params, target, the segment collected, environment steps so far) -> target"""

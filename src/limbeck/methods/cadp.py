@@ -23,8 +23,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from limbeck.methods.bases import learn_on_base
-from limbeck.methods.q_learning import QParams, QSettings, q_policy
+from limbeck.methods.q_learning import QParams, QSettings
 from limbeck.nets.advising import AdvisedAgent
+from limbeck.nets.greedy import q_policy
 from limbeck.types import LOCAL, PRIVILEGED, Algorithm, EnvSpec, Segment
 
 EPSILON = 1e-8

@@ -33,10 +33,11 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from limbeck.errors import NotOffered, unknown
 from limbeck.losses import masked_mean
 from limbeck.methods.bases import learn_on_base
-from limbeck.methods.q_learning import Carried, QParams, QSettings, online_key, q_policy
+from limbeck.methods.q_learning import Carried, QParams, QSettings, online_key
 from limbeck.nets.agents import affine, local_dim, local_input
 from limbeck.nets.broadcast import Broadcast
 from limbeck.nets.fusion import lists_units
+from limbeck.nets.greedy import q_policy
 from limbeck.nets.personalise import CoachLatent, PersonalisedAgent, UnifiedLatent
 from limbeck.nets.unroll import unroll
 from limbeck.types import PRIVILEGED, Algorithm, Decision, EnvSpec, Segment
@@ -181,7 +182,7 @@ def sent_in(players: Broadcast, segment: Segment, key: PRNGKeyArray) -> Sent:
     seen, interval = segment.decisions, players.interval
     carry = segment.carry0.agent if isinstance(segment.carry0, Carried) else segment.carry0
     silent = eqx.tree_at(lambda p: p.agent, players, Noise(players.agent.latent_dim))
-    _, hidden = unroll(silent, carry[..., players.agent.carry_dim :], seen, key)
+    _, hidden, _ = unroll(silent, carry[..., players.agent.carry_dim :], seen, key)
     spoken = (hidden[..., 0, -1] == 1 % interval) & whole(seen.is_first, interval)
     length = seen.is_first.shape[0]
     moments = jnp.argsort(~spoken, axis=0)[: max(length // interval, 1)]  # [K, B], those that were spoken at before the others

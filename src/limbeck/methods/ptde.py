@@ -31,9 +31,10 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from limbeck.errors import BadSetting, unknown
 from limbeck.losses import masked_mean
 from limbeck.methods.bases import learn_on_base
-from limbeck.methods.q_learning import QParams, QSettings, q_policy
+from limbeck.methods.q_learning import QParams, QSettings
 from limbeck.nets.agents import local_dim, local_input
 from limbeck.nets.fusion import FeatureModulation, Fusion, LowRankHypernetwork, StateHypernetwork, UnitAttention
+from limbeck.nets.greedy import q_policy
 from limbeck.nets.personalise import Latent, LocalLatent, PersonalisedAgent, PersonalisedLatent, UnifiedLatent
 from limbeck.replay import Dataset
 from limbeck.types import LOCAL, PRIVILEGED, Algorithm, EnvSpec, Segment, Source

@@ -17,17 +17,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from limbeck.errors import unknown
 from limbeck.losses import masked_mean, td_lambda
 from limbeck.nets.agents import Agent
+from limbeck.nets.greedy import UNAVAILABLE, greedy, q_policy
 from limbeck.nets.mixers import Joint, Mixer
 from limbeck.nets.unroll import decide, unroll
 from limbeck.replay import Replay
 from limbeck.types import Algorithm, Decision, EnvSpec, Policy, Segment, Source
-
-UNAVAILABLE = -1e9
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,24 @@ class QParams(NamedTuple):
     """what the loss needs besides; a critic with an `agent` of its own is carried along while the first one acts"""
 
 
-Loss = Callable[[QParams, QParams, Segment, PRNGKeyArray, QSettings], tuple[Float[Array, ""], dict[str, Array]]]
+class Values(NamedTuple):
+    """What an agent makes of L decisions in a row."""
+
+    q: Float[Array, "L B N A"]
+    hidden: Float[Array, "L B N H"]
+    extra: Any = None
+    """what its head read besides"""
+
+
+class Online(NamedTuple):
+    """What the learning agent makes of a segment, and the joint actions on which its returns are built."""
+
+    values: Values
+    best: Int[Array, "L B N"]
+    """u': each agent's greedy action, unless others than the agents that learn are to act"""
+
+
+Loss = Callable[[QParams, QParams, Segment, Online, PRNGKeyArray, QSettings], tuple[Float[Array, ""], dict[str, Array]]]
 Auxiliary = Callable[[QParams, Segment, PRNGKeyArray, Array], tuple[Float[Array, ""], dict[str, Array]]]
 """(params, segment, the loss's key, environment steps so far) -> what an agent of its own kind adds to the loss, and metrics"""
 
@@ -163,6 +179,15 @@ class Lagged(NamedTuple):
     """environment steps so far, for schedules"""
 
 
+@dataclass(frozen=True)
+class QLearning(Algorithm):
+    """An algorithm whose loss can be asked for more: a student may learn beside it."""
+
+    study: Callable[..., tuple[Float[Array, ""], dict[str, Array], Values]] = field(kw_only=True)
+    """(params, target, segment, key, best=None) -> (loss, metrics, the learning agent's values); `best` [L, B, N]: the actions on
+    which returns are built, None: the agent's own"""
+
+
 def q_learning(
     spec: EnvSpec,
     settings: QSettings,
@@ -170,7 +195,7 @@ def q_learning(
     make_agent: Callable[[PRNGKeyArray], Agent],
     view: tuple[str, ...],
     auxiliary: Auxiliary | None = None,
-) -> Algorithm:
+) -> QLearning:
     """Q-learning with any agent on any base; `view` names what the agent may look at.
 
     Raises:
@@ -185,12 +210,15 @@ def q_learning(
         critic = base.critic(spec, settings, width, jax.random.fold_in(key, 2))
         return QParams(make_agent(key_agent), base.mixer(spec, settings, key_mixer), critic)
 
-    def loss(params: QParams, target: Lagged, segment: Segment, key: PRNGKeyArray) -> tuple[Array, dict[str, Array]]:
-        found, metrics = base.loss(params, target.params, segment, key, settings)
+    def study(
+        params: QParams, target: Lagged, segment: Segment, key: PRNGKeyArray, best: Array | None = None
+    ) -> tuple[Array, dict[str, Array], Values]:
+        online = online_of(params.agent, segment, online_key(key), best)
+        found, metrics = base.loss(params, target.params, segment, online, jax.random.split(key)[1], settings)
         if auxiliary is not None:
             more, others = auxiliary(params, segment, key, target.steps)
             found, metrics = found + more, metrics | others
-        return found, metrics
+        return found, metrics, online.values
 
     def agent_carry(worlds: int) -> Array:
         return jnp.zeros((worlds, spec.n_agents, width))
@@ -201,12 +229,13 @@ def q_learning(
         act, init_carry = _with_critic(policy, spec, settings)
     falling = optax.linear_schedule(settings.eps_start, settings.eps_end, settings.eps_steps)
     clip = optax.clip_by_global_norm(settings.max_grad_norm)
-    return Algorithm(
+    return QLearning(
+        study=study,
         init=init,
         init_carry=init_carry,
         act=act,
         explore=lambda steps: jnp.asarray(falling(steps)),
-        loss=loss,
+        loss=lambda *given: study(*given)[:2],
         source=Source(
             Replay(settings.buffer, settings.batch, half=spec.unit_scale),
             settings.segment or spec.episode_limit,
@@ -243,21 +272,20 @@ def _with_critic(policy: Policy, spec: EnvSpec, settings: QSettings) -> tuple[Ca
 # -- what the losses are made of -------------------------------------------------------------------------------------------
 
 
-class Values(NamedTuple):
-    """What an agent makes of L decisions in a row."""
-
-    q: Float[Array, "L B N A"]
-    hidden: Float[Array, "L B N H"]
-
-
 def values_of(agent: Agent, segment: Segment, key: PRNGKeyArray) -> Values:
     """The agent's values at all T + 1 decisions of a segment, from the recurrent state that was stored with it."""
     carry = segment.carry0.agent if isinstance(segment.carry0, Carried) else segment.carry0
     return Values(*unroll(agent, carry, segment.decisions, key))
 
 
+def online_of(agent: Agent, segment: Segment, key: PRNGKeyArray, best: Array | None = None) -> Online:
+    """The learning agent's values, and its own best actions unless others are given."""
+    values = values_of(agent, segment, key)
+    return Online(values, best_actions(values, segment.decisions) if best is None else best)
+
+
 def online_key(key: PRNGKeyArray) -> PRNGKeyArray:
-    """The key of the learning agent's noise in a loss that was given `key`: every loss splits it off first."""
+    """The key of the learning agent's noise in a loss that was given `key`."""
     return jax.random.split(key)[0]
 
 
@@ -304,32 +332,6 @@ def td_metrics(q_tot: Float[Array, "T B G"], returns: Returns) -> dict[str, Arra
         "target": masked_mean(returns.value, returns.mask),
         "td_error": masked_mean(jnp.abs(q_tot - returns.value), returns.mask),
     }
-
-
-# -- acting ----------------------------------------------------------------------------------------------------------------
-
-
-def greedy(q: Float[Array, "*b A"], avail_actions: Array) -> Array:
-    """The best available action of every agent."""
-    return jnp.where(avail_actions, q, UNAVAILABLE).argmax(-1)
-
-
-def q_policy(agent_of: Callable[[PyTree], Agent], view: tuple[str, ...], init_carry: Callable[[int], PyTree]) -> Policy:
-    """The eps-greedy policy of an agent that sits somewhere in the parameters; greedy at eps = 0."""
-
-    def act(params: PyTree, carry: Array, decision: Decision, key: PRNGKeyArray, eps: Array) -> tuple[Array, Array]:
-        return eps_greedy(agent_of(params), carry, decision, key, eps)
-
-    return Policy(act, view, agent_of, init_carry)
-
-
-def eps_greedy(agent: Agent, carry: Array, decision: Decision, key: PRNGKeyArray, eps: Array) -> tuple[Array, Array]:
-    """Each agent by itself: a random available action with probability eps, else its best."""
-    key_net, key_coin = jax.random.split(key)
-    q, carry = decide(agent, carry, decision, key_net)
-    noise = jax.random.uniform(key_coin, (*q.shape[:-1], q.shape[-1] + 1))
-    anything = jnp.where(decision.avail_actions, noise[..., 1:], -1.0).argmax(-1)
-    return jnp.where(noise[..., 0] < eps, anything, greedy(q, decision.avail_actions)), carry
 
 
 def _of(q: Float[Array, "*b A"], action: Array) -> Float[Array, "*b"]:

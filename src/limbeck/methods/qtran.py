@@ -15,20 +15,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from limbeck.losses import masked_mean
-from limbeck.methods.q_learning import QParams, QSettings, best_actions, early, joint, late, returns_of, td_metrics, values_of
+from limbeck.methods.q_learning import Online, QParams, QSettings, early, joint, late, returns_of, td_metrics, values_of
 from limbeck.types import Segment
 
 
 def qtran_loss(
-    params: QParams, target: QParams, segment: Segment, key: PRNGKeyArray, settings: QSettings
+    params: QParams, target: QParams, segment: Segment, online: Online, key: PRNGKeyArray, settings: QSettings
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """L_td, L_opt and L_nopt. `params.mixer` is the sum, `params.critic` holds Q_jt and V."""
-    key_online, key_target = jax.random.split(key)
-    seen = segment.decisions
-    online, lagged = values_of(params.agent, segment, key_online), values_of(target.agent, segment, key_target)
-    best = best_actions(online, seen)
-    taken = joint(early(online), segment.action, early(seen))
-    chosen = joint(early(online), early(best), early(seen))
+    seen, (values, best) = segment.decisions, online
+    lagged = values_of(target.agent, segment, key)
+    taken = joint(early(values), segment.action, early(seen))
+    chosen = joint(early(values), early(best), early(seen))
     returns = returns_of(segment, target.critic(joint(late(lagged), late(best), late(seen))), settings)
     q_joint, value = params.critic(taken), params.critic.value(taken.state)
     constant = jax.lax.stop_gradient

@@ -9,22 +9,18 @@
 The fine-tuned recipe (Adam, TD(0.6), parallel worlds) is that of Hu et al. 2021 (pymarl2).
 """
 
-import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from limbeck.losses import masked_mean
-from limbeck.methods.q_learning import QParams, QSettings, best_actions, early, joint, late, returns_of, td_metrics, values_of
+from limbeck.methods.q_learning import Online, QParams, QSettings, early, joint, late, returns_of, td_metrics, values_of
 from limbeck.types import Segment
 
 
 def td_loss(
-    params: QParams, target: QParams, segment: Segment, key: PRNGKeyArray, settings: QSettings
+    params: QParams, target: QParams, segment: Segment, online: Online, key: PRNGKeyArray, settings: QSettings
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Masked double-Q TD(lambda) loss on Q_tot. Gradients flow through `params` only."""
-    key_online, key_target = jax.random.split(key)
-    seen = segment.decisions
-    online, lagged = values_of(params.agent, segment, key_online), values_of(target.agent, segment, key_target)
-    q_tot = params.mixer(joint(early(online), segment.action, early(seen)))
-    best = best_actions(online, seen)
-    returns = returns_of(segment, target.mixer(joint(late(lagged), late(best), late(seen))), settings)
+    seen, lagged = segment.decisions, values_of(target.agent, segment, key)
+    q_tot = params.mixer(joint(early(online.values), segment.action, early(seen)))
+    returns = returns_of(segment, target.mixer(joint(late(lagged), late(online.best), late(seen))), settings)
     return 0.5 * masked_mean((q_tot - returns.value) ** 2, returns.mask), td_metrics(q_tot, returns)

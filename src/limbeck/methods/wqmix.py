@@ -20,10 +20,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from limbeck.losses import masked_mean
 from limbeck.methods.q_learning import (
+    Online,
     QParams,
     QSettings,
     Returns,
-    best_actions,
     early,
     joint,
     late,
@@ -33,7 +33,7 @@ from limbeck.methods.q_learning import (
 )
 from limbeck.nets.agents import Agent, RecurrentAgent
 from limbeck.nets.chunks import in_chunks, sum_in_chunks
-from limbeck.nets.mixers import Joint, Unrestricted
+from limbeck.nets.mixers import Joint, Mixer, Unrestricted
 from limbeck.types import EnvSpec, Segment
 
 Weigh = Callable[[Array, Returns, Array, Array], Array]
@@ -53,39 +53,36 @@ class Central(eqx.Module):
 
 
 def optimistic_loss(
-    params: QParams, target: QParams, segment: Segment, key: PRNGKeyArray, settings: QSettings
+    params: QParams, target: QParams, segment: Segment, online: Online, key: PRNGKeyArray, settings: QSettings
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """OW-QMIX."""
 
     def weigh(q_tot: Array, returns: Returns, is_greedy: Array, value_greedy: Array) -> Array:
         return jnp.where(q_tot < returns.value, 1.0, settings.alpha)
 
-    return _weighted_loss(params, target, segment, key, settings, weigh)
+    return _weighted_loss(params, target, segment, online, key, settings, weigh)
 
 
 def central_loss(
-    params: QParams, target: QParams, segment: Segment, key: PRNGKeyArray, settings: QSettings
+    params: QParams, target: QParams, segment: Segment, online: Online, key: PRNGKeyArray, settings: QSettings
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """CW-QMIX."""
 
     def weigh(q_tot: Array, returns: Returns, is_greedy: Array, value_greedy: Array) -> Array:
         return jnp.where(is_greedy | (returns.value > value_greedy), 1.0, settings.alpha)
 
-    return _weighted_loss(params, target, segment, key, settings, weigh)
+    return _weighted_loss(params, target, segment, online, key, settings, weigh)
 
 
 def _weighted_loss(
-    params: QParams, target: QParams, segment: Segment, key: PRNGKeyArray, settings: QSettings, weigh: Weigh
+    params: QParams, target: QParams, segment: Segment, online: Online, key: PRNGKeyArray, settings: QSettings, weigh: Weigh
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    key_agent, key_critic = jax.random.split(key)
-    key_central, key_target = jax.random.split(key_critic)
-    seen = segment.decisions
-    online = values_of(params.agent, segment, key_agent)
+    key_central, key_target = jax.random.split(key)
+    seen, (values, best) = segment.decisions, online
     by_critic = segment._replace(carry0=segment.carry0.critic)
     central = values_of(params.critic.agent, by_critic, key_central)
     lagged = values_of(target.critic.agent, by_critic, key_target)
-    q_tot = params.mixer(joint(early(online), segment.action, early(seen)))
-    best = best_actions(online, seen)
+    q_tot = params.mixer(joint(early(values), segment.action, early(seen)))
     value_best = in_chunks(target.critic.mixer, joint(lagged, best, seen))
     returns = returns_of(segment, late(value_best), settings)
     is_greedy = (segment.action == early(best)).all(-1, keepdims=True)
@@ -97,10 +94,10 @@ def _weighted_loss(
     return loss + central_loss, td_metrics(q_tot, returns) | more
 
 
-def _mean_error(mixer: Unrestricted, at: Joint, returns: Returns) -> Float[Array, ""]:
+def _mean_error(mixer: Mixer, at: Joint, returns: Returns) -> Float[Array, ""]:
     """mean (Q^* - y)^2. Three layers of 256 on every transition: a quarter of an update even in chunks."""
 
-    def total(mixer: Unrestricted, some: tuple[Array, ...]) -> Array:
+    def total(mixer: Mixer, some: tuple[Array, ...]) -> Array:
         q, state, value, mask = some
         return (mask * (mixer(Joint(q, jax.lax.stop_gradient(state))) - value) ** 2).sum()
 

@@ -22,8 +22,8 @@ def decide(agent: Agent, hidden: Float[Array, "B N H"], decision: Decision, key:
 
 def unroll(
     agent: Agent, hidden: Float[Array, "B N H"], decisions: Decision, key: PRNGKeyArray, chunk: int = CHUNK
-) -> tuple[Float[Array, "L B N A"], Float[Array, "L B N H"]]:
-    """L decisions [L, B, ...] in order, from the hidden state before the first -> q and the hidden state of each.
+) -> tuple[Float[Array, "L B N A"], Float[Array, "L B N H"], Any]:
+    """L decisions [L, B, ...] in order, from the hidden state before the first -> q, hidden state and `extra` of each.
 
     The hidden state is reset exactly where `is_first` is set. Chunks of `chunk` decisions run as one batched product each.
     """
@@ -31,7 +31,7 @@ def unroll(
     n_chunks, rest = divmod(length, chunk)
     key_chunks, key_rest = jax.random.split(key)
 
-    def run(hidden: Array, at: tuple[Decision, PRNGKeyArray]) -> tuple[Array, tuple[Array, Array]]:
+    def run(hidden: Array, at: tuple[Decision, PRNGKeyArray]) -> tuple[Array, tuple[Array, Array, Any]]:
         some, key = at
         drive, extra = agent.encode(some, key)
 
@@ -41,7 +41,7 @@ def unroll(
             return hidden, hidden
 
         hidden, hiddens = jax.lax.scan(step, hidden, (drive, some.is_first))
-        return hidden, (agent.head(hiddens, extra), hiddens)
+        return hidden, (agent.head(hiddens, extra), hiddens, extra)
 
     parts = []
     if n_chunks:

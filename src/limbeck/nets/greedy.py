@@ -1,0 +1,37 @@
+"""Acting on values: each agent by itself takes the best action that is available to it, or now and then any."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from limbeck.nets.agents import Agent
+from limbeck.nets.unroll import decide
+from limbeck.types import Decision, Policy
+
+UNAVAILABLE = -1e9
+"""the value of an action that is not available"""
+
+
+def greedy(q: Float[Array, "*b A"], avail_actions: Array) -> Array:
+    """The best available action of every agent."""
+    return jnp.where(avail_actions, q, UNAVAILABLE).argmax(-1)
+
+
+def q_policy(agent_of: Callable[[PyTree], Agent], view: tuple[str, ...], init_carry: Callable[[int], PyTree]) -> Policy:
+    """The eps-greedy policy of an agent that sits somewhere in the parameters; greedy at eps = 0."""
+
+    def act(params: PyTree, carry: Array, decision: Decision, key: PRNGKeyArray, eps: Array) -> tuple[Array, Array]:
+        return eps_greedy(agent_of(params), carry, decision, key, eps)
+
+    return Policy(act, view, agent_of, init_carry)
+
+
+def eps_greedy(agent: Agent, carry: Array, decision: Decision, key: PRNGKeyArray, eps: Array) -> tuple[Array, Array]:
+    """Each agent by itself: a random available action with probability eps, else its best."""
+    key_net, key_coin = jax.random.split(key)
+    q, carry = decide(agent, carry, decision, key_net)
+    noise = jax.random.uniform(key_coin, (*q.shape[:-1], q.shape[-1] + 1))
+    anything = jnp.where(decision.avail_actions, noise[..., 1:], -1.0).argmax(-1)
+    return jnp.where(noise[..., 0] < eps, anything, greedy(q, decision.avail_actions)), carry
