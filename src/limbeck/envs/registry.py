@@ -92,6 +92,12 @@ def _probe() -> dict[str, World]:
     return {f"probe/{name}": World(build, _parameters(build)) for name, build in probe.WORLDS.items()}
 
 
+def _predator_prey() -> dict[str, World]:
+    from limbeck.envs.predator_prey import PredatorPrey
+
+    return {"predator_prey/8v8": World(PredatorPrey, _parameters(PredatorPrey))}
+
+
 def _smac() -> dict[str, World]:
     from limbeck.envs import smac
     from limbeck.envs.smac.settings import SmacSettings
@@ -103,5 +109,5 @@ def _smac() -> dict[str, World]:
 
 
 # Loaded when first asked for, so that a small world does not wait for a large one's imports.
-_BUILT_IN: dict[str, Callable[[], dict[str, World]]] = {"probe": _probe, "smac": _smac}
+_BUILT_IN: dict[str, Callable[[], dict[str, World]]] = {"predator_prey": _predator_prey, "probe": _probe, "smac": _smac}
 _REGISTERED: dict[str, World] = {}
