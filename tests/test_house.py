@@ -33,8 +33,8 @@ ROOMS: dict[str, set[str]] = {
     "rollout": {"envs"},
     "learn": {"envs", "replay", "rollout"},
     "train": {"envs", "replay", "rollout", "learn", "store", "progress"},
-    "play": {"envs"},
     "evaluate": {"envs", "rollout", "stats", "cost", "learn", "train"},
+    "play": {"envs", "evaluate"},
     # Papers.
     "methods": {"nets", "losses", "replay", "distil"},
     "distil": {"nets", "losses", "replay"},
@@ -44,7 +44,7 @@ ROOMS: dict[str, set[str]] = {
     "export": {"nets", "cost", "store"},
 }
 # The front of the house sees every room; nobody looks back at it.
-FRONT = {"__init__", "__main__", "cli", "demo", "bench", "runs"}
+FRONT = {"__init__", "__main__", "cli", "demo", "bench", "runs", "watch"}
 
 
 def tree_of(path: Path) -> ast.Module:

@@ -1,4 +1,4 @@
-"""The command line: `limbeck demo | list | train | distil | evaluate | bench`. Each verb is a function for programs too."""
+"""The command line: `limbeck demo | list | train | distil | evaluate | play | bench`. Each verb is a function for programs too."""
 
 import dataclasses
 import json
@@ -23,6 +23,7 @@ USAGE = """usage: limbeck VERB ...
   train METHOD --env ENV   train a method; --resume RUN continues one, --config FILE repeats one
   distil RUN               distil the teacher in RUN into a student
   evaluate RUN [RUN ...]   play greedy episodes and compare
+  play RUN [RUN2 ...]      film an episode of one policy, or the same of several side by side
   bench                    measure speed on this machine
 
 `limbeck VERB --help` explains each. Worlds, methods and settings are listed by `limbeck list`."""
@@ -231,6 +232,12 @@ def _evaluate(words: list[str]) -> None:
         _write(options.json, table.to_json())
 
 
+def _play(words: list[str]) -> None:
+    from limbeck import watch
+
+    watch.run(arguments.parse(watch.PlayOptions, words, "play"), _console())
+
+
 def _bench(words: list[str]) -> None:
     from limbeck import bench
 
@@ -252,6 +259,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "distil": _distil,
     "evaluate": _evaluate,
+    "play": _play,
     "bench": _bench,
 }
 

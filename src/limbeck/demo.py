@@ -20,6 +20,7 @@ from limbeck.progress import live
 from limbeck.runs import RunConfig
 from limbeck.train import Trained
 from limbeck.types import Policy
+from limbeck.watch import outcome_of
 
 LABELS = {
     "baseline": "QMIX baseline",
@@ -157,8 +158,8 @@ def _leave(
     assert isinstance(env, Smac)
     films = {}
     for name in ("baseline", "student"):
-        moments, won = record(env, *policies[name], jax.random.key(options.seed + 7))
-        films[f"{LABELS[name]}: {'won' if won else 'lost'}"] = Film(env, [env.snapshot(moment) for moment in moments])
+        recorded = record(env, *policies[name], jax.random.key(options.seed + 7), env.snapshot)
+        films[LABELS[name]] = Film(env, recorded.moments, recorded.rewards, outcome_of(recorded))
     render_gif(films, out / "battle.gif", title)
     render_html(films, out / "battle.html", title)
     return {

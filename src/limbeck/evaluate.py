@@ -23,7 +23,7 @@ from limbeck.envs.base import Batch, Environment, batch
 from limbeck.errors import BadSetting, unknown
 from limbeck.learn import usable_devices
 from limbeck.train import Trained
-from limbeck.types import Decision, EnvSpec, Policy
+from limbeck.types import Decision, EnvSpec, Outcome, Policy
 
 _AXIS = "device"
 
@@ -164,7 +164,7 @@ def evaluator(
 _Log = tuple[Array, Array, Array]
 
 
-class _Progress(NamedTuple):
+class Progress(NamedTuple):
     """B worlds at a decision, and what is known of their episodes so far, [B] and [B, Q]."""
 
     state: Any
@@ -185,17 +185,10 @@ def _play(
     n = quota.shape[0]
     key_act = jax.random.fold_in(key_act, jax.lax.axis_index(_AXIS))
 
-    def chance(episode: Array, use: Array) -> Array:
-        """Depends on world, episode and moment alone, so that all policies begin, and fare, alike."""
-        return jax.vmap(lambda k, e, u: jax.random.fold_in(jax.random.fold_in(k, e), u))(key, episode, use)
-
-    def step(at: _Progress) -> _Progress:
-        decision = Decision.about(worlds.observe(at.state), at.last_action, at.is_first).within(policy.view)
-        action, carry = policy.act(params, at.carry, decision, jax.random.fold_in(key_act, at.iteration), explore)
-        length = at.length + 1
-        state, outcome = worlds.step(at.state, action, chance(at.episode, length))
+    def step(at: Progress) -> Progress:
+        state, outcome, action, carry = advance(worlds, policy, params, key_act, explore, key, at)
         ended = outcome.terminated | outcome.truncated
-        total = at.total + outcome.reward
+        length, total = at.length + 1, at.total + outcome.reward
         place = jnp.arange(n), jnp.where(ended & (at.episode < quota), at.episode, q)  # q is out of bounds: dropped
         returns, lengths, won = at.log
         log = (
@@ -204,8 +197,8 @@ def _play(
             won.at[place].set(outcome.info["won"], mode="drop"),
         )
         episode = at.episode + ended
-        fresh = worlds.reset(chance(episode, jnp.zeros_like(episode)))
-        return _Progress(
+        fresh = worlds.reset(chance(key, episode, jnp.zeros_like(episode)))
+        return Progress(
             state=worlds.where(ended, fresh, state),
             carry=carry,
             last_action=jnp.where(ended[:, None], -1, action),
@@ -217,9 +210,20 @@ def _play(
             log=log,
         )
 
+    return jax.lax.while_loop(lambda at: (at.episode < quota).any(), step, begin(worlds, spec, policy, key, q)).log
+
+
+def chance(key: Array, episode: Array, use: Array) -> Array:
+    """The keys of B worlds: they depend on world, episode and moment alone, so that all policies begin, and fare, alike."""
+    return jax.vmap(lambda k, e, u: jax.random.fold_in(jax.random.fold_in(k, e), u))(key, episode, use)
+
+
+def begin(worlds: Batch, spec: EnvSpec, policy: Policy, key: Array, q: int = 1) -> Progress:
+    """B worlds, key [B], before the first decision of their first episode."""
+    n = key.shape[0]
     zero = jnp.zeros(n, jnp.int32)
-    first = _Progress(
-        state=worlds.reset(chance(zero, zero)),
+    return Progress(
+        state=worlds.reset(chance(key, zero, zero)),
         carry=policy.init_carry(n),
         last_action=jnp.full((n, spec.n_agents), -1, jnp.int32),
         is_first=jnp.ones(n, bool),
@@ -229,7 +233,16 @@ def _play(
         total=jnp.zeros(n),
         log=(jnp.zeros((n, q)), jnp.zeros((n, q), jnp.int32), jnp.zeros((n, q), bool)),
     )
-    return jax.lax.while_loop(lambda at: (at.episode < quota).any(), step, first).log
+
+
+def advance(
+    worlds: Batch, policy: Policy, params: PyTree, key_act: Array, explore: Array, key: Array, at: Progress
+) -> tuple[Any, Outcome, Array, PyTree]:
+    """One decision of B worlds and what it leads to: state, outcome, action and carry, before anything is reset."""
+    decision = Decision.about(worlds.observe(at.state), at.last_action, at.is_first).within(policy.view)
+    action, carry = policy.act(params, at.carry, decision, jax.random.fold_in(key_act, at.iteration), explore)
+    state, outcome = worlds.step(at.state, action, chance(key, at.episode, at.length + 1))
+    return state, outcome, action, carry
 
 
 def _number(value: float) -> float | None:

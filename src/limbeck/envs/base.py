@@ -45,6 +45,10 @@ class Batch(Protocol):
         """World by world: `new` where the flag is set, else `old`."""
         ...
 
+    def one(self, state: Any, index: int) -> Any:
+        """A world of the batch by itself: the state as `Environment` knows it."""
+        ...
+
 
 @runtime_checkable
 class NativelyBatched(Protocol):
@@ -66,6 +70,10 @@ class VmapBatch:
             return jnp.where(flag.reshape(flag.shape + (1,) * (a.ndim - 1)), a, b)
 
         return jax.tree.map(pick, new, old)
+
+    def one(self, state: State, index: int) -> State:
+        """A world of the batch by itself."""
+        return jax.tree.map(lambda x: x[index], state)
 
 
 def batch(env: Environment) -> Batch:

@@ -33,7 +33,7 @@ def maximal(ground: np.ndarray) -> list[Rectangle]:
         open_columns = np.ones(SIZE, bool)
         for y1 in range(y0 + 1, SIZE + 1):
             open_columns = open_columns & ground[:, y1 - 1]
-            for x0, x1 in _runs(open_columns):
+            for x0, x1 in runs(open_columns):
                 below = y0 > 0 and ground[x0:x1, y0 - 1].all()
                 above = y1 < SIZE and ground[x0:x1, y1].all()
                 if not below and not above:
@@ -50,7 +50,7 @@ def has_detours(ground: np.ndarray) -> bool:
     """Whether walking straight ahead, and along a wall where there is one, can end in a dead end. It cannot where every row and
     every column of cells is in one piece: then a monotone way leads from everywhere to everywhere.
     """
-    return any(len(_runs(line)) > 1 for line in (*ground, *ground.T))
+    return any(len(runs(line)) > 1 for line in (*ground, *ground.T))
 
 
 def routes(ground: np.ndarray) -> np.ndarray:
@@ -125,7 +125,7 @@ def _pairs(number: np.ndarray, dx: int, dy: int, crossed: bool = False) -> tuple
     return (high[:-1], low[1:]) if crossed else (low[:-1], high[1:])
 
 
-def _runs(line: np.ndarray) -> list[tuple[int, int]]:
+def runs(line: np.ndarray) -> list[tuple[int, int]]:
     """Start and end of every stretch of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], line.astype(np.int8), [0]])))
     return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]

@@ -50,6 +50,8 @@ class Snapshot(NamedTuple):
     """which unit (0 to U - 1) was fired at, or healed, in the last step, or -1"""
     team: Int[Array, "U"]
     """0 for allies, 1 for enemies"""
+    energy: Float[Array, "U"]
+    """what healers have left to heal with; 0 for all others"""
 
 
 class Smac:
@@ -225,6 +227,7 @@ class Smac:
             alive=now.health > 0,
             target=jnp.where(state.attacked & (now.target >= 0), now.target + offset, -1),
             team=jnp.asarray((np.arange(facts.n_units) >= facts.n_allies).astype(np.int32)),
+            energy=jnp.zeros_like(now.health) if now.energy is None else now.energy,
         )
 
 
@@ -262,6 +265,10 @@ class SmacBatch:
             return jnp.where(wide[: a.shape[-1]].reshape((1,) * (a.ndim - 1) + a.shape[-1:]), a, b)
 
         return jax.tree.map(pick, new, old)
+
+    def one(self, state: SmacState, index: int) -> SmacState:
+        """A battle of the batch by itself."""
+        return jax.tree.map(lambda lanes: lanes[..., index], state)
 
 
 def widen(array: Array) -> Array:
