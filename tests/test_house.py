@@ -31,10 +31,12 @@ ROOMS: dict[str, set[str]] = {
     "cost": {"nets"},
     # How learning runs; none of it knows a paper.
     "rollout": {"envs"},
+    "hosted": {"envs", "rollout"},
     "learn": {"envs", "replay", "rollout"},
-    "train": {"envs", "replay", "rollout", "learn", "store", "progress"},
+    "hosted_learner": {"envs", "replay", "rollout", "hosted", "learn"},
+    "train": {"envs", "replay", "rollout", "learn", "hosted_learner", "store", "progress"},
     "play": {"envs"},
-    "evaluate": {"envs", "rollout", "stats", "cost", "learn", "train"},
+    "evaluate": {"envs", "rollout", "hosted", "stats", "cost", "learn", "train"},
     # Papers.
     "methods": {"nets", "losses", "replay", "distil"},
     "distil": {"nets", "losses", "replay"},
