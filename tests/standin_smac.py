@@ -82,8 +82,8 @@ class Endless(Signals):
 class Silent(Endless):
     """The same without saying what ended it."""
 
-    def __init__(self, map_name, seed=None, **options):
-        super().__init__(map_name, seed, False, **options)
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options | {"continuing_episode": False})
 
 
 class Failing(Signals):

@@ -22,6 +22,6 @@ from limbeck.train import distil, train
 from limbeck.types import Algorithm, EnvSpec, Policy
 
 __all__ = [
-    "Algorithm", "EnvSpec", "Environment", "HostEnv", "Learner", "LimbeckError", "Policy", "RunFolder", "check_env", "distil", "evaluate",
-    "load", "make", "methods", "names", "register", "train",
+    "Algorithm", "EnvSpec", "Environment", "HostEnv", "Learner", "LimbeckError", "Policy", "RunFolder", "check_env", "distil",
+    "evaluate", "load", "make", "methods", "names", "register", "train",
 ]  # fmt: skip

@@ -48,10 +48,10 @@ class HostLearner(Learner):
         self._reported = 0
 
     def close(self) -> None:
-        """Ends the workers."""
+        """Ends the workers. Who collects again starts new ones."""
         if self._workers is not None:
             self._workers.close()
-        self._workers = self._running = None
+        self._workers, self._running, self._reported = None, None, 0
 
     def remarks(self) -> dict[str, Any]:
         """How many episodes were lost since it was last asked, with their workers."""
@@ -62,6 +62,7 @@ class HostLearner(Learner):
     def advance(self, state: TrainState, iterations: int, phase: Phase) -> tuple[TrainState, Report]:
         """See `Learner.advance`."""
         if not phase.collect:
+            self.close()  # games take memory and cores
             return super().advance(state, iterations, phase)
         episodes, metrics = [], []
         for _ in range(iterations):
