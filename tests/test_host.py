@@ -148,6 +148,17 @@ def test_a_worker_that_dies_between_two_steps_is_replaced():
         assert outcome.info["lost"].tolist() == [True, False]
 
 
+def test_a_worker_that_dies_after_its_answer_does_not_hide_one_that_hangs():
+    with Workers(signals(timeout=1), 2) as workers:
+        first, second = workers.pids
+        os.kill(second, signal.SIGSTOP)
+        workers.send(right(workers))
+        time.sleep(0.3)
+        os.kill(first, signal.SIGKILL)
+        assert workers.receive()[0].info["lost"].tolist() == [False, True]
+        assert workers.step(right(workers))[0].info["lost"].tolist() == [True, False]
+
+
 def test_a_world_that_says_itself_that_it_failed_is_counted_and_goes_on():
     with Workers(signals("Wobbly"), 1) as workers:
         pids = workers.pids

@@ -3,7 +3,7 @@
 import json
 import mmap
 import os
-import selectors
+import select
 import signal
 import socket
 import subprocess
@@ -90,9 +90,8 @@ class Workers:
         self._shared = view(mmap.mmap(self._memory_fd, 0), self._sizes)
         self._episode = [0] * n
         self._in_a_row = [0] * n
-        self._selector = selectors.DefaultSelector()
         self._workers: dict[int, _Worker] = {}
-        self.close = weakref.finalize(self, _end_all, self._workers, self._selector, self._memory_fd)
+        self.close = weakref.finalize(self, _end_all, self._workers, self._memory_fd)
         try:
             self._begin(range(n))
         except BaseException:
@@ -225,32 +224,31 @@ class Workers:
         theirs.close()
         os.close(watched)
         self._workers[i] = _Worker(process, ours, lifeline, log)
-        self._selector.register(ours, selectors.EVENT_READ, i)
         with suppress(OSError):
             ours.sendall(json.dumps(job).encode() + b"\n")
 
     def _remove(self, i: int) -> None:
-        gone = self._workers.pop(i)
-        self._selector.unregister(gone.channel)
-        gone.end(0.0)
+        self._workers.pop(i).end(0.0)
 
     # -- answers ---------------------------------------------------------------------------------------------------------
 
     def _answers(self, worlds: Iterable[int], timeout: float) -> dict[int, str]:
         """Waits for every world's answer. Which of them failed, and why."""
-        pending, failed = set(worlds), {}
+        pending = {self._workers[i].channel.fileno(): i for i in worlds}
+        poll, failed = select.poll(), {}
+        for fd in pending:
+            poll.register(fd, select.POLLIN)
         deadline = time.monotonic() + timeout
         while pending:
-            ready = self._selector.select(max(0.0, deadline - time.monotonic()))
+            ready = poll.poll(1000 * max(0.0, deadline - time.monotonic()))
             if not ready:
-                return failed | {i: f"it gave no answer for {timeout:g} s" for i in pending}
-            for key, _ in ready:
-                if key.data not in pending:
-                    continue
-                why = self._answer(self._workers[key.data])
-                pending.discard(key.data)
+                return failed | {i: f"it gave no answer for {timeout:g} s" for i in pending.values()}
+            for fd, _ in ready:
+                poll.unregister(fd)
+                i = pending.pop(fd)
+                why = self._answer(self._workers[i])
                 if why is not None:
-                    failed[key.data] = why
+                    failed[i] = why
         return failed
 
     def _answer(self, worker: _Worker) -> str | None:
@@ -274,14 +272,13 @@ class Workers:
         return line["error"]
 
 
-def _end_all(workers: dict[int, _Worker], selector: selectors.BaseSelector, memory_fd: int) -> None:
+def _end_all(workers: dict[int, _Worker], memory_fd: int) -> None:
     for each in workers.values():
         with suppress(OSError):
             each.channel.shutdown(socket.SHUT_WR)  # all close their worlds at the same time
     for each in workers.values():
         each.end(GRACE)
     workers.clear()
-    selector.close()
     os.close(memory_fd)
 
 
