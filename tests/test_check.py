@@ -12,7 +12,8 @@ from limbeck.envs.base import VmapBatch
 from limbeck.envs.check import ContractBroken, check_env
 
 
-@pytest.mark.parametrize("name", registry.names())
+# Worlds behind the real game's door need a game; test_starcraft.py and test_host.py check them with a stand-in.
+@pytest.mark.parametrize("name", [name for name in registry.names() if not name.startswith("starcraft/")])
 def test_every_registered_world_keeps_the_contract(name, key):
     check_env(registry.make(name), key)
 

@@ -71,7 +71,7 @@ class Coin:
 @pytest.mark.parametrize(("episodes", "worlds"), [(10, 4), (7, 16), (64, 64), (65, 8), (3, 1)])
 def test_exactly_so_many_episodes(episodes, worlds, key):
     played = evaluator(probe.Timeout(), policy(at_random), episodes, worlds)((), key)
-    assert [each.shape for each in played] == [(episodes,)] * 3
+    assert [each.shape for each in played[:3]] == [(episodes,)] * 3 and played.lost == 0
     assert (played.returns == 5).all() and (played.lengths == 5).all() and not played.won.any()
 
 

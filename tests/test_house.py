@@ -31,9 +31,11 @@ ROOMS: dict[str, set[str]] = {
     "cost": {"nets"},
     # How learning runs; none of it knows a paper.
     "rollout": {"envs"},
+    "hosted": {"envs", "rollout"},
     "learn": {"envs", "replay", "rollout"},
-    "train": {"envs", "replay", "rollout", "learn", "store", "progress"},
-    "evaluate": {"envs", "rollout", "stats", "cost", "learn", "train"},
+    "hosted_learner": {"envs", "replay", "rollout", "hosted", "learn"},
+    "train": {"envs", "replay", "rollout", "learn", "hosted_learner", "store", "progress"},
+    "evaluate": {"envs", "rollout", "hosted", "stats", "cost", "learn", "train"},
     "play": {"envs", "evaluate"},
     # Papers.
     "methods": {"nets", "losses", "replay", "distil"},

@@ -11,6 +11,7 @@ print(lb.evaluate(env, {"teacher": teacher, "student": student}))
 from limbeck import methods
 from limbeck.envs.base import Environment
 from limbeck.envs.check import check_env
+from limbeck.envs.host import HostEnv
 from limbeck.envs.registry import make, names, register
 from limbeck.errors import LimbeckError
 from limbeck.evaluate import evaluate
@@ -21,6 +22,6 @@ from limbeck.train import distil, train
 from limbeck.types import Algorithm, EnvSpec, Policy
 
 __all__ = [
-    "Algorithm", "EnvSpec", "Environment", "Learner", "LimbeckError", "Policy", "RunFolder", "check_env", "distil", "evaluate",
-    "load", "make", "methods", "names", "register", "train",
+    "Algorithm", "EnvSpec", "Environment", "HostEnv", "Learner", "LimbeckError", "Policy", "RunFolder", "check_env", "distil",
+    "evaluate", "load", "make", "methods", "names", "register", "train",
 ]  # fmt: skip

@@ -150,15 +150,18 @@ class OutOptions:
 
 def _list(words: list[str]) -> None:
     from limbeck.envs import registry
+    from limbeck.envs.host import HostEnv
     from limbeck.methods import METHODS, STUDENTS
     from limbeck.methods.bases import BASES
 
     arguments.parse(dataclasses.make_dataclass("ListOptions", []), words, "list")
     console = _console()
-    worlds = Table("world", *("agents", "actions", "obs", "state", "limit"), title="worlds")
+    worlds = Table("world", *("agents", "actions", "obs", "state", "limit", "lives in"), title="worlds")
     for name in registry.names():
-        spec = registry.make(name).spec
-        worlds.add_row(name, *(str(n) for n in (spec.n_agents, spec.n_actions, spec.obs_dim, spec.state_dim, spec.episode_limit)))
+        env = registry.make(name)
+        spec, home = env.spec, "a game of its own (see docs)" if isinstance(env, HostEnv) else ""
+        sizes = (spec.n_agents, spec.n_actions, spec.obs_dim, spec.state_dim, spec.episode_limit)
+        worlds.add_row(name, *(str(n) for n in sizes), home)
     methods = Table("method", "what", "distilled by", title="methods")
     for name, method in METHODS.items():
         methods.add_row(name, method.summary, f"limbeck distil ({method.student})" if method.student else "-")
@@ -279,7 +282,10 @@ def _show(label: str, out: str, run: Callable[[Any], Any]) -> None:
 
     console = _console()
     with live(label, console) as watch:
-        run(watch)
+        trained = run(watch)
+    lost = sum(row.get("lost_episodes", 0) for row in trained.rows)
+    if lost:
+        console.print(f"{lost} episodes were lost with their worlds, which were started anew", highlight=False)
     console.print(f"run folder: {out}", highlight=False, soft_wrap=True)
 
 

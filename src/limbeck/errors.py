@@ -39,6 +39,10 @@ class RunExists(LimbeckError, FileExistsError):  # noqa: N818
     """The folder of a new run is taken."""
 
 
+class WorldFailed(LimbeckError, RuntimeError):  # noqa: N818
+    """A world in a process of its own that cannot be started, or fails again and again."""
+
+
 class Diverged(LimbeckError, ArithmeticError):  # noqa: N818
     """The loss is not a finite number any more."""
 

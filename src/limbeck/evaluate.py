@@ -19,8 +19,10 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from limbeck import stats
 from limbeck.cost import cost
-from limbeck.envs.base import Batch, Environment, batch
+from limbeck.envs.base import Batch, batch
+from limbeck.envs.host import AnyEnvironment, HostEnv
 from limbeck.errors import BadSetting, unknown
+from limbeck.hosted import compiled, play
 from limbeck.learn import usable_devices
 from limbeck.train import Trained
 from limbeck.types import Decision, EnvSpec, Outcome, Policy
@@ -34,6 +36,8 @@ class Episodes(NamedTuple):
     returns: np.ndarray
     lengths: np.ndarray
     won: np.ndarray
+    lost: int = 0
+    """further episodes that a host world lost, and that were played again"""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Table:
 
 
 def evaluate(
-    env: Environment,
+    env: AnyEnvironment,
     policies: Mapping[str, Trained | tuple[Policy, PyTree]],
     episodes: int = 512,
     key: PRNGKeyArray | None = None,
@@ -120,6 +124,7 @@ def summary(played: Episodes, spec: EnvSpec) -> dict[str, Any]:
         "return": mean.value,
         "return_ci": _interval(mean),
         "length": float(played.lengths.mean()),
+        "lost_episodes": played.lost or None,
     }
 
 
@@ -133,7 +138,7 @@ def retention(played: Episodes, teacher: Episodes, spec: EnvSpec, random_return:
 
 
 def evaluator(
-    env: Environment, policy: Policy, episodes: int = 512, worlds: int = 64
+    env: AnyEnvironment, policy: Policy, episodes: int = 512, worlds: int = 64
 ) -> Callable[[PyTree, PRNGKeyArray, float], Episodes]:
     """`(params, key, explore) -> Episodes`, compiled once: for a learner that asks again and again.
 
@@ -143,7 +148,9 @@ def evaluator(
     if episodes < 1 or worlds < 1:
         raise BadSetting(f"evaluation needs at least 1 episode in 1 world, not {episodes} in {worlds}")
     worlds = min(worlds, episodes)
-    quota = np.full(worlds, episodes // worlds) + (np.arange(worlds) < episodes % worlds)
+    if isinstance(env, HostEnv):
+        return _host_evaluator(env, policy, _quota(episodes, min(worlds, env.parallel)))
+    quota = _quota(episodes, worlds)
     mesh = Mesh(np.array(jax.devices()[: usable_devices(worlds)]), (_AXIS,))
     split, whole = P(_AXIS), P()
     in_specs = (whole, whole, whole, split, split)
@@ -156,9 +163,22 @@ def evaluator(
         # Parameters may come from a learner that spreads them over other devices than these.
         params = jax.device_put(params, NamedSharding(mesh, whole))
         log = play(params, key_act, jnp.float32(explore), jax.random.split(key_worlds, worlds), jnp.asarray(quota))
-        return Episodes(*(np.asarray(each)[counted] for each in log))
+        returns, lengths, won = (np.asarray(each)[counted] for each in log)
+        return Episodes(returns, lengths, won)
 
     return run
+
+
+def _quota(episodes: int, worlds: int) -> np.ndarray:
+    """How many of the episodes each world plays, [B]."""
+    return np.full(worlds, episodes // worlds) + (np.arange(worlds) < episodes % worlds)
+
+
+def _host_evaluator(env: HostEnv, policy: Policy, quota: np.ndarray) -> Callable[[PyTree, PRNGKeyArray, float], Episodes]:
+    """The same in worker processes, started anew each time: worlds that remember begin every evaluation alike."""
+    env.require()
+    act = compiled(policy.act)
+    return lambda params, key, explore=0.0: Episodes(*play(env, policy, act, params, quota, key, explore))
 
 
 _Log = tuple[Array, Array, Array]
@@ -278,5 +298,6 @@ _COLUMNS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "kept %": ("retention", _with_interval("retention", 100, 0)),
     "parameters": ("parameters", _count("parameters")),
     "FLOPs": ("flops", _count("flops")),
+    "lost": ("lost_episodes", _count("lost_episodes")),
     "steps/s": ("steps_per_s", _count("steps_per_s")),
 }

@@ -12,7 +12,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from limbeck.envs.base import AutoReset, Environment
+from limbeck.envs.base import AutoReset
+from limbeck.envs.host import AnyEnvironment
 from limbeck.errors import BadSetting
 from limbeck.replay import Dataset
 from limbeck.rollout import EpisodeStats, collect, start
@@ -56,8 +57,8 @@ class Learner:
         BadSetting: sizes that do not fit each other.
     """
 
-    def __init__(self, env: Environment, algorithm: Algorithm, worlds: int = 8, devices: int | None = None):
-        self.env = AutoReset(env)
+    def __init__(self, env: AnyEnvironment, algorithm: Algorithm, worlds: int = 8, devices: int | None = None):
+        self.env: Any = self._adopt(env)
         self.algorithm = algorithm
         self.worlds = worlds
         self.devices = devices or usable_devices(worlds)
@@ -74,6 +75,17 @@ class Learner:
         self._spec = TrainState(whole, whole, whole, self._store.spec(AXIS), P(AXIS), whole, whole, whole)
         self._advance = jax.jit(self._sharded_advance, static_argnames="phase", donate_argnums=0)
         self._validate = jax.jit(self._sharded_validate)
+
+    def _adopt(self, env: Any) -> Any:
+        """The world in the form that the learner plays in."""
+        return AutoReset(env)
+
+    def close(self) -> None:
+        """Lets go of what the worlds hold besides memory: nothing, unless they live elsewhere."""
+
+    def remarks(self) -> dict[str, Any]:
+        """What there is to say about the worlds since it was last asked, for the metrics."""
+        return {}
 
     def init(self, key: PRNGKeyArray) -> TrainState:
         """The state of a run that is about to begin."""
@@ -168,14 +180,15 @@ class Learner:
 
         return jax.lax.fori_loop(0, iterations, body, (state, blank))
 
-    def _iteration(self, state: TrainState, phase: Phase) -> tuple[TrainState, Report]:
+    def _iteration(self, state: TrainState, phase: Phase, collected: Any = None) -> tuple[TrainState, Report]:
+        """`collected` is what `_collect` would return, if it has been collected outside."""
         source = self.algorithm.source
         key, key_shared = jax.random.split(state.key)
         key_collect, key_learn = jax.random.split(jax.random.fold_in(key_shared, jax.lax.axis_index(AXIS)))
         state = state._replace(key=key)
         stats = EpisodeStats(*jnp.zeros(3))
         if phase.collect:
-            worlds, segment, stats = self._collect(state.params, state.worlds, key_collect, state.steps)
+            worlds, segment, stats = collected or self._collect(state.params, state.worlds, key_collect, state.steps)
             buffer = self._store.add(state.buffer, source.prepare(state.params, segment))
             steps = state.steps + self.steps_per_iteration
             target = self.algorithm.after_collect(state.params, state.target, segment, steps)

@@ -52,4 +52,6 @@ def facts(row: Row) -> str:
         parts.append(f"win rate {row[f'{prefix}_win_rate']:.0%}")
     if f"{prefix}_return" in row:
         parts.append(f"return {row[f'{prefix}_return']:.2f}")
+    if row.get("lost_episodes"):
+        parts.append(f"{row['lost_episodes']} lost")
     return "  ".join(parts)

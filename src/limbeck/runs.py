@@ -13,10 +13,11 @@ import jax
 from jaxtyping import PyTree
 
 from limbeck.envs import registry
-from limbeck.envs.base import Environment
+from limbeck.envs.host import AnyEnvironment
 from limbeck.errors import BadSetting, LimbeckError, NotOffered, unknown
 from limbeck.evaluate import Table, evaluate, evaluator, summary
-from limbeck.learn import Learner, usable_devices
+from limbeck.hosted_learner import learner_for
+from limbeck.learn import usable_devices
 from limbeck.methods import METHODS, STUDENTS, Method
 from limbeck.store import RunFolder
 from limbeck.train import Plan, Row, Trained, train
@@ -55,9 +56,8 @@ def resolve(config: RunConfig) -> RunConfig:
     _check_positive(config, ("steps", "worlds", "evaluations", "evaluation_episodes"), may_be_none=("steps",))
     make_env(config)
     resolved = dataclasses.replace(config, settings=settings, devices=config.devices or usable_devices(config.worlds))
-    learner = Learner(
-        make_env(resolved), build(resolved), resolved.worlds, resolved.devices
-    )  # sizes that do not fit are refused here
+    # Sizes that do not fit are refused here, and so is a world that cannot be made on this machine.
+    learner = learner_for(make_env(resolved), build(resolved), resolved.worlds, resolved.devices)
     Plan.of(learner, resolved.steps)
     return resolved
 
@@ -110,7 +110,7 @@ def settings_of(config: RunConfig) -> Any:
     return settings
 
 
-def make_env(config: RunConfig) -> Environment:
+def make_env(config: RunConfig) -> AnyEnvironment:
     """The world of a run."""
     return registry.make(config.env, **config.env_settings)
 
@@ -189,7 +189,7 @@ def _go(config: RunConfig, folder: RunFolder | None, algorithm: Algorithm, resum
     )
 
 
-def _judge(env: Environment, algorithm: Algorithm, config: RunConfig) -> Callable[[PyTree], dict[str, Any]]:
+def _judge(env: AnyEnvironment, algorithm: Algorithm, config: RunConfig) -> Callable[[PyTree], dict[str, Any]]:
     """params -> how the method's main policy does in a few greedy episodes, always the same ones."""
     name = algorithm.main
     play = evaluator(env, algorithm.policies[name], config.evaluation_episodes)

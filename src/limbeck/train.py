@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +13,9 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from limbeck.envs.base import Environment
+from limbeck.envs.host import AnyEnvironment
 from limbeck.errors import BadSetting, Diverged, Interrupted
+from limbeck.hosted_learner import learner_for
 from limbeck.learn import MAX_ITERATIONS, Learner, Report
 from limbeck.replay import Ring
 from limbeck.store import RunFolder
@@ -71,7 +72,7 @@ class Plan:
 
 
 def train(
-    env: Environment,
+    env: AnyEnvironment,
     algorithm: Algorithm,
     *,
     steps: int | None = None,
@@ -107,21 +108,21 @@ def train(
         Interrupted: the user stopped it.
         CheckpointError: `resume` without a usable checkpoint, or a full disk.
     """
-    learner = Learner(env, algorithm, worlds, devices)
+    learner = learner_for(env, algorithm, worlds, devices)
     plan = Plan.of(learner, steps)
     if resume and folder is not None:
         state = learner.place(folder.restore(learner.template())[0])
     else:
         state = learner.init(jax.random.key(seed))
     run = _Run(learner, plan, folder, evaluate, max(1, round(plan.total / max(evaluations, 1))), watch)
-    with _stop_signals() as stopped:
+    with closing(learner), _stop_signals() as stopped:
         state = run.to_the_end(state, stopped, checkpoint_seconds)
     if folder is not None:
         folder.save_params(state.params)
     return Trained(algorithm, state.params, run.rows)
 
 
-def distil(env: Environment, algorithm: Algorithm, **options: Any) -> Trained:
+def distil(env: AnyEnvironment, algorithm: Algorithm, **options: Any) -> Trained:
     """The second stage: `train` for a method that learns from a fixed data set, and so has a budget of its own.
 
     Raises:
@@ -186,7 +187,7 @@ class _Run:
             row["train_return"] = float(report.episodes.return_sum.sum()) / episodes
             row["train_win_rate"] = float(report.episodes.won_sum.sum()) / episodes
         row |= {name: float(np.mean(values)) for name, values in report.metrics.items()}
-        return row | (self.learner.validate(state) if not collecting else {})
+        return row | self.learner.remarks() | (self.learner.validate(state) if not collecting else {})
 
     def _check(self, report: Report, first_update: int) -> None:
         finite = np.ones(1, bool)

@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from limbeck.envs.base import Batch, Environment, VmapBatch, batch
+from limbeck.envs.host import AnyEnvironment, HostEnv
+from limbeck.envs.workers import Workers
 from limbeck.errors import LimbeckError
 from limbeck.types import EnvSpec, Observation, Outcome
 
@@ -28,8 +30,10 @@ class Play(NamedTuple):
     """whether the episode was still going on when the decision was made"""
 
 
-def check_env(env: Environment, key: PRNGKeyArray | None = None, worlds: int = 4, tolerance: float = 1e-4) -> None:
+def check_env(env: AnyEnvironment, key: PRNGKeyArray | None = None, worlds: int = 4, tolerance: float = 1e-4) -> None:
     """Nothing, if the world keeps the contract of `Environment` and its own `spec` in some episodes of random legal play.
+
+    Of a host world, which may have chance and memory of its own, less can be asked: the rules of play, and that no worker is lost.
 
     Args:
         env: the world.
@@ -39,10 +43,14 @@ def check_env(env: Environment, key: PRNGKeyArray | None = None, worlds: int = 4
 
     Raises:
         ContractBroken: with what is wrong, where.
+        WorldFailed: a host world that does not start.
     """
     key = jax.random.key(0) if key is None else key
     keys = jax.random.split(key, max(worlds, 2))
     _check_spec(env.spec)
+    if isinstance(env, HostEnv):
+        _check_host(env, keys)
+        return
     _check_shapes(env, keys[0])
     _check_purity(env, keys[0])
     single, together = _Player(VmapBatch(env), env.spec), _Player(batch(env), env.spec)
@@ -169,6 +177,22 @@ def _check_play(spec: EnvSpec, play: Play) -> None:
     ended = outcome.terminated | outcome.truncated
     _require((running & ended).any(0).all(), f"an episode goes on after spec.episode_limit = {spec.episode_limit} steps")
     _never(running, outcome.info["won"] & ~ended, "an episode is won before it has ended")
+
+
+def _check_host(env: HostEnv, keys: PRNGKeyArray) -> None:
+    """One episode per world, in workers of their own, and the first decision of the next one."""
+    env.require()
+    chance = np.random.default_rng(np.asarray(jax.random.key_data(keys)).ravel())
+    moments = []
+    with Workers(env, len(keys), int(chance.integers(2**31))) as workers:
+        seen, running = workers.observe(), np.ones(len(keys), bool)
+        for _ in range(env.spec.episode_limit):
+            odds = np.where(seen.avail_actions, chance.random(seen.avail_actions.shape), -1.0)
+            outcome, after = workers.step(odds.argmax(-1))
+            moments.append(Play(seen, outcome, running))
+            seen, running = after, running & ~np.asarray(outcome.terminated | outcome.truncated)
+        _require(not workers.losses, f"an episode was lost: {workers.losses[:1]}")
+    _check_play(env.spec, jax.tree.map(lambda *each: np.stack(each), *moments))
 
 
 def _never(running: np.ndarray, wrong: Any, promise: str) -> None:

@@ -6,20 +6,21 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from limbeck.envs.base import Environment
+from limbeck.envs.host import AnyEnvironment, HostEnv
 from limbeck.errors import BadSetting, unknown
 
 
 class World(NamedTuple):
     """An entry of the register."""
 
-    build: Callable[..., Environment]
+    build: Callable[..., AnyEnvironment]
     """(**settings) -> world"""
     settings: tuple[str, ...]
     """the names that `build` accepts"""
 
 
-def make(name: str, **settings: Any) -> Environment:
-    """The world called `name`.
+def make(name: str, **settings: Any) -> Any:
+    """The world called `name`: an `Environment`, or a `HostEnv` if it lives in processes of its own.
 
     Args:
         name: one of `names()`.
@@ -49,7 +50,7 @@ def names() -> list[str]:
     return sorted([*(name for load in _BUILT_IN.values() for name in load()), *_REGISTERED])
 
 
-def register(name: str, factory: Callable[..., Environment], members: Iterable[str] = ()) -> None:
+def register(name: str, factory: Callable[..., AnyEnvironment], members: Iterable[str] = ()) -> None:
     """Makes a world from outside the package known to `make`, the command line and the contract test.
 
     Args:
@@ -108,6 +109,21 @@ def _smac() -> dict[str, World]:
     return {f"smac/{name}": World(partial(build, name), _parameters(SmacSettings)) for name in smac.MAPS}
 
 
+def _starcraft() -> dict[str, World]:
+    from limbeck.envs.smac.maps import MAPS
+    from limbeck.envs.starcraft.world import StarcraftSettings, make
+
+    def build(map_name: str, **settings: Any) -> HostEnv:
+        return make(map_name, StarcraftSettings(**settings))
+
+    return {f"starcraft/{name}": World(partial(build, name), _parameters(StarcraftSettings)) for name in MAPS}
+
+
 # Loaded when first asked for, so that a small world does not wait for a large one's imports.
-_BUILT_IN: dict[str, Callable[[], dict[str, World]]] = {"predator_prey": _predator_prey, "probe": _probe, "smac": _smac}
+_BUILT_IN: dict[str, Callable[[], dict[str, World]]] = {
+    "predator_prey": _predator_prey,
+    "probe": _probe,
+    "smac": _smac,
+    "starcraft": _starcraft,
+}
 _REGISTERED: dict[str, World] = {}

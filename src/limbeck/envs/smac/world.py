@@ -71,19 +71,7 @@ class Smac:
         self.map_name, self.settings, self.map = map_name, settings, battle or MAPS[map_name]
         self.facts = build(self.map, settings)
         self._observer = Observer(self.facts, self.map, settings)
-        n_actions, obs_dim, state_dim = sizes(self.map, settings)
-        self.spec = EnvSpec(
-            name=f"smac/{map_name}",
-            n_agents=self.facts.n_allies,
-            n_actions=n_actions,
-            obs_dim=obs_dim,
-            state_dim=state_dim,
-            episode_limit=self.map.limit,
-            state_slots=state_slots(self.map),
-            other_slots=enemy_slots(self.map),
-            has_win=True,
-            unit_scale=True,
-        )
+        self.spec = spec_of(map_name, self.map, settings)
         enemies = self.facts.enemies
         strength = (self.facts.column("health") + self.facts.column("shield"))[enemies].sum()
         self.max_reward = float(strength + settings.reward_death_value * self.facts.n_enemies + settings.reward_win)
@@ -275,6 +263,23 @@ def widen(array: Array) -> Array:
     """`[..., B]` with zeros up to `LANES` worlds."""
     idle = max(LANES - array.shape[-1], 0)
     return jnp.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, idle)]) if idle else array
+
+
+def spec_of(map_name: str, battle: BattleMap, settings: SmacSettings) -> EnvSpec:
+    """The sizes of a battle, and where its units stand in the state."""
+    n_actions, obs_dim, state_dim = sizes(battle, settings)
+    return EnvSpec(
+        name=f"smac/{map_name}",
+        n_agents=len(battle.ally_kinds()),
+        n_actions=n_actions,
+        obs_dim=obs_dim,
+        state_dim=state_dim,
+        episode_limit=battle.limit,
+        state_slots=state_slots(battle),
+        other_slots=enemy_slots(battle),
+        has_win=True,
+        unit_scale=True,
+    )
 
 
 def make(map_name: str, settings: SmacSettings = SmacSettings()) -> Smac:  # noqa: B008  (frozen)

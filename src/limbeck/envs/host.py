@@ -1,0 +1,86 @@
+"""Worlds that live in Python processes of their own: simulators that are no JAX programs, and games."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from limbeck.envs.base import Environment
+from limbeck.envs.worker import Sizes
+from limbeck.errors import BadSetting
+from limbeck.types import EnvSpec
+
+
+class HostWorld(Protocol):
+    """One world in a worker process: the three verbs of `Environment`, but with a memory of its own, and numpy in and out."""
+
+    def reset(self, seed: int) -> None:
+        """A new episode. Worlds whose chance cannot be chosen ignore the seed."""
+        ...
+
+    def step(self, action: np.ndarray) -> tuple[float, bool, bool, Mapping[str, Any]]:
+        """action [N] -> reward, terminated, truncated, info. The time limit is the world's own to report, as `truncated`.
+
+        Of `info`, `won` is read; and `lost`, which says that the world itself failed, and the episode is to be counted as lost.
+        """
+        ...
+
+    def observe(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What is shown now: obs [N, O], state [S], avail_actions [N, A] and alive [N], the last two as truth values."""
+        ...
+
+    def close(self) -> None:
+        """The end of the process is near."""
+        ...
+
+
+def nothing() -> None:
+    """No world is needed beyond what is installed."""
+
+
+@dataclass(frozen=True)
+class HostEnv:
+    """A host world as the rest of limbeck knows it: its sizes, and how a worker process makes one. Nothing runs yet.
+
+    Args:
+        spec: its sizes.
+        factory: `package.module:function`, called in the worker with the settings; makes a `HostWorld`.
+        settings: the function's arguments, as JSON knows them.
+        timeout: seconds that a step, with the reset that may follow it, is waited for; a start is waited for five times as long.
+        workers: processes at most for an evaluation; None: one per core. (A run has as many as it has worlds.)
+        require: raises a `LimbeckError`, in one line, if the world cannot be made on this machine.
+
+    Raises:
+        BadSetting: a time-out or a number of workers that makes no sense, or a factory without a name.
+    """
+
+    spec: EnvSpec
+    factory: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float = 60.0
+    workers: int | None = None
+    require: Callable[[], None] = nothing
+
+    def __post_init__(self):
+        if not self.timeout > 0:
+            raise BadSetting(f"timeout is {self.timeout!r}; it must be a number of seconds above 0")
+        if self.workers is not None and self.workers < 1:
+            raise BadSetting(f"workers is {self.workers!r}; it must be at least 1")
+        if not all(self.factory.partition(":")):
+            raise BadSetting(f"a factory is written package.module:function, not '{self.factory}'")
+
+    @property
+    def parallel(self) -> int:
+        """Worker processes that an evaluation uses at most."""
+        return self.workers or os.cpu_count() or 1
+
+    def sizes(self, worlds: int) -> Sizes:
+        """The sizes of so many worlds together."""
+        spec = self.spec
+        return Sizes(worlds, spec.n_agents, spec.n_actions, spec.obs_dim, spec.state_dim)
+
+
+AnyEnvironment = Environment | HostEnv
+"""A world, wherever it lives."""

@@ -1,0 +1,300 @@
+"""B copies of a host world, each in its own process, stepped together. A process that crashes or hangs is replaced."""
+
+import json
+import mmap
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from limbeck.envs import worker as program
+from limbeck.envs.host import HostEnv
+from limbeck.envs.worker import FINE, GRACE, STEP, size_of, view
+from limbeck.errors import WorldFailed
+from limbeck.types import Observation, Outcome
+
+START = 5
+"""how many times longer than for a step a worker may take to start"""
+PATIENCE = 5
+"""losses of one worker in a row, without a whole episode between them, before the world is given up"""
+LOG_BYTES = 1 << 20
+QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
+"""for the workers, unless set already: they share the cores, and leave the accelerator to the learner"""
+
+
+@dataclass
+class _Worker:
+    """One process, seen from outside."""
+
+    process: subprocess.Popen
+    channel: socket.socket
+    lifeline: int
+    """the end that the process watches: it must stay open"""
+    log: Any
+
+    def last_words(self) -> str:
+        """The last line that the process wrote to its error stream."""
+        self.log.seek(max(0, os.fstat(self.log.fileno()).st_size - 4096))
+        lines = [line.strip() for line in self.log.read().decode(errors="replace").splitlines() if line.strip()]
+        return f": {lines[-1][:200]}" if lines else ""
+
+    def kill(self) -> None:
+        """Ends the process and whatever it has started: they are a group of their own."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def end(self, grace: float) -> None:
+        """The end, after so many seconds at most in which the world may close itself."""
+        with suppress(OSError):
+            self.channel.settimeout(grace)
+            while self.channel.recv(4096):  # its end is the process's
+                pass
+        self.kill()
+        self.process.wait()
+        self.channel.close()
+        os.close(self.lifeline)
+        self.log.close()
+
+
+class Workers:
+    """B worlds that start a new episode where one has ended, like `AutoReset`, but each in its own process.
+
+    Args:
+        env: the world.
+        n: how many (B).
+        seed: of all chance in them, together with the world's place and the number of the episode.
+
+    Raises:
+        WorldFailed: the world cannot be started.
+        LimbeckError: whatever the world's factory says is the user's to solve.
+    """
+
+    def __init__(self, env: HostEnv, n: int, seed: int = 0):
+        self.env, self.n, self.seed = env, n, seed
+        self.losses: list[str] = []
+        """why each lost episode was lost"""
+        self._sizes = env.sizes(n)
+        self._memory_fd = _anonymous_memory(size_of(self._sizes))
+        self._shared = view(mmap.mmap(self._memory_fd, 0), self._sizes)
+        self._episode = [0] * n
+        self._in_a_row = [0] * n
+        self._workers: dict[int, _Worker] = {}
+        self.close = weakref.finalize(self, _end_all, self._workers, self._memory_fd)
+        try:
+            self._begin(range(n))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes, world by world."""
+        return [self._workers[i].process.pid for i in range(self.n)]
+
+    def observe(self) -> Observation:
+        """What all worlds show, [B, ...]."""
+        shared = self._shared
+        seen: Any = [array.copy() for array in (shared.obs, shared.state, shared.avail_actions, shared.alive)]
+        return Observation(*seen)
+
+    def step(self, action: np.ndarray) -> tuple[Outcome, Observation]:
+        """One step of every world; action [B, N]. Where an episode ended, the observation is the next one's first.
+
+        An episode whose worker was lost ends `truncated`, with `info["lost"]`.
+
+        Raises:
+            WorldFailed: a worker is lost again and again.
+        """
+        self.send(action)
+        return self.receive()
+
+    def send(self, action: np.ndarray) -> None:
+        """The first half of `step`: all worlds are on their way."""
+        self._shared.action[...] = action
+        for each in self._workers.values():
+            with suppress(OSError):  # `receive` will find it gone
+                each.channel.send(STEP)
+
+    def receive(self) -> tuple[Outcome, Observation]:
+        """The second half of `step`: what became of them."""
+        failed = self._answers(range(self.n), self.env.timeout)
+        self._restart(failed)
+        for i, why in failed.items():
+            self._write_off(i, why)
+        shared = self._shared
+        came: Any = [array.copy() for array in (shared.reward, shared.terminated, shared.truncated, shared.won, shared.lost)]
+        outcome = Outcome(*came[:3], info=dict(zip(("won", "lost"), came[3:], strict=True)))
+        for i in np.flatnonzero(outcome.terminated | outcome.truncated):
+            if i not in failed:
+                self._over(int(i))
+        return outcome, self.observe()
+
+    # -- losses ----------------------------------------------------------------------------------------------------------
+
+    def _write_off(self, i: int, why: str) -> None:
+        """The episode of a lost worker ends here."""
+        shared = self._shared
+        shared.reward[i], shared.terminated[i], shared.won[i] = 0.0, False, False
+        shared.truncated[i] = shared.lost[i] = True
+        self.losses.append(f"world {i}: {why}")
+
+    def _over(self, i: int) -> None:
+        """A worker has gone on to the next episode by itself."""
+        self._episode[i] += 1
+        if self._shared.lost[i]:
+            self.losses.append(f"world {i}: it reported the loss of an episode")
+            self._strike(i, "it said so itself")
+        else:
+            self._in_a_row[i] = 0
+        log = self._workers[i].log.fileno()
+        if os.fstat(log).st_size > LOG_BYTES:
+            os.ftruncate(log, 0)
+
+    def _strike(self, i: int, why: str) -> None:
+        self._in_a_row[i] += 1
+        if self._in_a_row[i] >= PATIENCE:
+            times = f"{PATIENCE} times in a row, without one whole episode"
+            raise WorldFailed(f"{self.env.spec.name}: world {i} was lost {times}; the last time {why}")
+
+    def _restart(self, failed: dict[int, str]) -> None:
+        """New processes for those that failed, each at its next episode."""
+        while failed:
+            for i, why in failed.items():
+                self._episode[i] += 1
+                self._strike(i, why)
+                self._remove(i)
+            failed = self._spawn_and_wait(failed)
+
+    # -- processes -------------------------------------------------------------------------------------------------------
+
+    def _begin(self, worlds: Iterable[int]) -> None:
+        failed = self._spawn_and_wait(worlds)
+        if failed:
+            why = next(iter(failed.values()))
+            raise WorldFailed(f"{self.env.spec.name} does not start: {why}")
+
+    def _spawn_and_wait(self, worlds: Iterable[int]) -> dict[int, str]:
+        """Which of them did not show their first decision in time, and why."""
+        worlds = list(worlds)
+        for i in worlds:
+            self._spawn(i)
+        return self._answers(worlds, START * self.env.timeout)
+
+    def _spawn(self, i: int) -> None:
+        ours, theirs = socket.socketpair()
+        watched, lifeline = os.pipe()
+        log = tempfile.TemporaryFile("a+b")  # noqa: SIM115  (closed with the worker)
+        job = {
+            "factory": self.env.factory,
+            "settings": dict(self.env.settings),
+            "path": [path or os.getcwd() for path in sys.path],
+            "sizes": self._sizes,
+            "world": i,
+            "episode": self._episode[i],
+            "seed": self.seed,
+        }
+        inherited = [theirs.fileno(), watched, self._memory_fd]
+        process = subprocess.Popen(
+            [sys.executable, "-P", str(Path(program.__file__).resolve()), *map(str, inherited)],
+            pass_fds=inherited,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            env=QUIET | os.environ,
+            start_new_session=True,  # Ctrl-C is the learner's to handle; and what a game starts is killed with it
+        )
+        theirs.close()
+        os.close(watched)
+        self._workers[i] = _Worker(process, ours, lifeline, log)
+        with suppress(OSError):
+            ours.sendall(json.dumps(job).encode() + b"\n")
+
+    def _remove(self, i: int) -> None:
+        self._workers.pop(i).end(0.0)
+
+    # -- answers ---------------------------------------------------------------------------------------------------------
+
+    def _answers(self, worlds: Iterable[int], timeout: float) -> dict[int, str]:
+        """Waits for every world's answer. Which of them failed, and why."""
+        pending = {self._workers[i].channel.fileno(): i for i in worlds}
+        poll, failed = select.poll(), {}
+        for fd in pending:
+            poll.register(fd, select.POLLIN)
+        deadline = time.monotonic() + timeout
+        while pending:
+            ready = poll.poll(1000 * max(0.0, deadline - time.monotonic()))
+            if not ready:
+                return failed | {i: f"it gave no answer for {timeout:g} s" for i in pending.values()}
+            for fd, _ in ready:
+                poll.unregister(fd)
+                i = pending.pop(fd)
+                why = self._answer(self._workers[i])
+                if why is not None:
+                    failed[i] = why
+        return failed
+
+    def _answer(self, worker: _Worker) -> str | None:
+        """None if all is well.
+
+        Raises:
+            WorldFailed: what is wrong is the user's to solve.
+        """
+        try:
+            answer = worker.channel.recv(1 << 16)
+        except OSError:
+            answer = b""
+        if answer == FINE:
+            return None
+        if not answer:
+            worker.kill()  # if it only closed its channel; a process that has ended keeps its own exit code
+            return f"its process ended ({_code(worker.process.wait())}){worker.last_words()}"
+        line = json.loads(answer)
+        if line["final"]:
+            raise WorldFailed(line["error"])
+        return line["error"]
+
+
+def _end_all(workers: dict[int, _Worker], memory_fd: int) -> None:
+    for each in workers.values():
+        with suppress(OSError):
+            each.channel.shutdown(socket.SHUT_WR)  # all close their worlds at the same time
+    for each in workers.values():
+        each.end(GRACE)
+    workers.clear()
+    os.close(memory_fd)
+
+
+def _anonymous_memory(size: int) -> int:
+    """A file without a name: it vanishes with the last process that has it open, however that ends."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("limbeck")
+    else:
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    os.ftruncate(fd, size)
+    return fd
+
+
+def _code(code: int) -> str:
+    if code < 0:
+        with suppress(ValueError):
+            return signal.Signals(-code).name
+    return f"exit code {code}"
