@@ -24,6 +24,7 @@ from limbeck.envs import registry
 from limbeck.envs.base import AutoReset
 from limbeck.learn import AXIS, Learner, Phase, usable_devices
 from limbeck.methods import METHODS
+from limbeck.runs import world_for
 from limbeck.methods.bases import BASES
 from limbeck.types import Observation
 
@@ -111,7 +112,7 @@ class _Training:
     """A learner in the middle of its work."""
 
     def __init__(self, method: str, name: str, worlds: int):
-        env = registry.make(name)
+        env = world_for(METHODS[method], name, {})
         settings = METHODS[method].settings
         algorithm = METHODS[method].build(env.spec, dataclasses.replace(settings, **SIZES))
         self.method, self.name = method, name

@@ -93,6 +93,7 @@ def _decision(policy: Policy, spec: EnvSpec) -> Decision:
         "alive": (n, jnp.bool_),
         "last_action": (n, jnp.int32),
         "is_first": ((1,), jnp.bool_),
+        "full_obs": ((*n, spec.obs_dim), jnp.float32),
     }
     seen: dict[str, Any] = {name: jax.ShapeDtypeStruct(*each) if name in policy.view else None for name, each in every.items()}
     return Decision(**seen)

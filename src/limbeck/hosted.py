@@ -70,8 +70,8 @@ def collect(
         decisions.append(decision)
         moved.append((action, outcome.reward, outcome.terminated, np.float32(1) - outcome.truncated))
     action, reward, terminated, mask = (np.stack(each) for each in zip(*moved, strict=True))
-    fields: Any = [np.stack(each) for each in zip(*decisions, strict=True)]
-    segment: Any = Segment(Decision(*fields), action, reward, terminated, mask, carry0)  # pyright: ignore[reportArgumentType]
+    stacked: Any = jax.tree.map(lambda *each: np.stack(each), *decisions)
+    segment: Any = Segment(stacked, action, reward, terminated, mask, carry0)  # pyright: ignore[reportArgumentType]
     return worlds, segment, EpisodeStats(*finished)  # pyright: ignore[reportArgumentType]
 
 

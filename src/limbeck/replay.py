@@ -127,7 +127,7 @@ class Latest:
     def spec(self, axis: str) -> Segment:
         """How a buffer lies on several devices."""
         some: Any = P(None, axis)
-        return Segment(Decision(some, some, some, some, some, some), some, some, some, some, P(axis))
+        return Segment(Decision(*[some] * len(Decision._fields)), some, some, some, some, P(axis))
 
     def init(self, segment: Segment) -> Segment:
         """A place for one segment."""

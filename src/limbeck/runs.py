@@ -111,8 +111,15 @@ def settings_of(config: RunConfig) -> Any:
 
 
 def make_env(config: RunConfig) -> AnyEnvironment:
-    """The world of a run."""
-    return registry.make(config.env, **config.env_settings)
+    """The world of a run, with what its method asks of worlds."""
+    return world_for(find_method(config.method), config.env, config.env_settings)
+
+
+def world_for(method: Method, name: str, settings: Mapping[str, Any]) -> AnyEnvironment:
+    """A world by name, with its settings, and what a method asks of worlds where they are silent."""
+    known = registry.settings_of(name)
+    asked = {setting: value for setting, value in method.world.items() if setting in known}
+    return registry.make(name, **(asked | dict(settings)))
 
 
 def build(config: RunConfig, teacher_params: PyTree | None = None) -> Algorithm:
@@ -122,7 +129,7 @@ def build(config: RunConfig, teacher_params: PyTree | None = None) -> Algorithm:
         try:
             return method.build(env.spec, settings)
         except NotOffered as error:
-            fitting = [name for name in registry.names() if error.offers(registry.make(name).spec)]
+            fitting = [name for name in registry.names() if error.offers(world_for(method, name, {}).spec)]
             raise BadSetting(f"{error}; worlds that fit: {', '.join(fitting) or 'none'}") from error
     if teacher_params is None:
         teacher = build(RunConfig(config.teacher["method"], config.env, config.env_settings, config.teacher["settings"]))
@@ -190,13 +197,20 @@ def _go(config: RunConfig, folder: RunFolder | None, algorithm: Algorithm, resum
 
 
 def _judge(env: AnyEnvironment, algorithm: Algorithm, config: RunConfig) -> Callable[[PyTree], dict[str, Any]]:
-    """params -> how the method's main policy does in a few greedy episodes, always the same ones."""
-    name = algorithm.main
-    play = evaluator(env, algorithm.policies[name], config.evaluation_episodes)
+    """params -> how the method's policies do in a few greedy episodes, always the same ones. The main one comes without a name."""
+    names = algorithm.judged or (algorithm.main,)
+    plays = {name: evaluator(env, algorithm.policies[name], config.evaluation_episodes) for name in names}
 
     def judge(params: PyTree) -> dict[str, Any]:
-        found = summary(play(params, jax.random.key(config.seed + 1_000_003), 0.0), env.spec)
-        return {f"test_{k}": found[k] for k in ("win_rate", "return", "length") if found[k] is not None} | {"test_policy": name}
+        key = jax.random.key(config.seed + 1_000_003)
+        row: dict[str, Any] = {"test_policy": algorithm.main}
+        for name, play in plays.items():
+            found = summary(play(params, key, 0.0), env.spec)
+            prefix = "test" if name == algorithm.main else f"test_{name}"
+            row |= {f"{prefix}_{k}": found[k] for k in ("win_rate", "return", "length") if found[k] is not None}
+        if row.get("test_teacher_win_rate"):
+            row["test_retention"] = row["test_win_rate"] / row["test_teacher_win_rate"]
+        return row
 
     return judge
 

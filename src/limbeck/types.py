@@ -29,6 +29,7 @@ class EnvSpec:
         state_slots: `(start, stop)` of every agent's own unit in the state, or None where the state has no such parts.
         other_slots: the same for what else the state lists one by one: enemies, prey, landmarks.
         has_win: whether `info["won"]` says something beyond the return.
+        full_obs: whether observations come with what the agents would see if nothing were hidden from them.
         unit_scale: whether observations and states stay within about [-2, 2], so that half precision holds them.
     """
 
@@ -42,6 +43,7 @@ class EnvSpec:
     other_slots: tuple[tuple[int, int], ...] = ()
     has_win: bool = False
     unit_scale: bool = False
+    full_obs: bool = False
 
 
 class Observation(NamedTuple):
@@ -52,6 +54,8 @@ class Observation(NamedTuple):
     avail_actions: Bool[Array, "*b N A"]
     alive: Bool[Array, "*b N"]
     """agents whose action matters; a dead agent may only do nothing"""
+    full_obs: Float[Array, "*b N O"] | None = None
+    """`obs` as it would be if nothing were hidden from the agents; None where a world does not offer it, or was not asked to"""
 
 
 class Outcome(NamedTuple):
@@ -77,6 +81,7 @@ class Decision(NamedTuple):
     """-1 at the first decision of an episode"""
     is_first: Bool[Array, "*b"]
     """reset the hidden state before this decision"""
+    full_obs: Float[Array, "*b N O"] | None = None
 
     @classmethod
     def about(cls, seen: Observation, last_action: Array, is_first: Array) -> "Decision":
@@ -91,6 +96,7 @@ class Decision(NamedTuple):
 
 LOCAL = ("obs", "avail_actions", "alive", "last_action", "is_first")
 PRIVILEGED = (*LOCAL, "state")
+FULL = (*LOCAL, "full_obs")
 
 
 class Segment(NamedTuple):

@@ -45,6 +45,12 @@ def make(name: str, **settings: Any) -> Any:
         raise BadSetting(f"{name} with {settings}: {error}") from error
 
 
+def settings_of(name: str) -> tuple[str, ...]:
+    """The settings that `make(name, ...)` accepts; none for a name that it does not know."""
+    worlds = _family(name.partition("/")[0])
+    return worlds[name].settings if name in worlds else ()
+
+
 def names() -> list[str]:
     """All worlds that `make` knows."""
     return sorted([*(name for load in _BUILT_IN.values() for name in load()), *_REGISTERED])

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from limbeck.methods import bases, cadp, copa, csrl, ptde
+from limbeck.methods import bases, cadp, copa, csrl, ctds, ddn, igm_da, ptde
 from limbeck.methods.bases import BASES
 from limbeck.methods.q_learning import PRESETS, Base, QSettings
 from limbeck.types import Algorithm
@@ -23,6 +23,8 @@ class Method:
     """the method that distils a run of this one"""
     presets: dict[str, Any] = field(default_factory=dict)
     """settings by name"""
+    world: dict[str, Any] = field(default_factory=dict)
+    """settings that the method asks of any world that has them"""
 
 
 def _with_presets(settings: QSettings, **changes: Any) -> dict[str, Any]:
@@ -58,6 +60,26 @@ METHODS = {
         cadp.CADPSettings(),
         cadp.build,
         presets=_with_presets(cadp.CADPSettings()),
+    ),
+    "ctds": Method(
+        "a teacher that sees all units, and a student that learns its values meanwhile",
+        ctds.CTDSSettings(),
+        ctds.build,
+        presets=_with_presets(ctds.CTDSSettings()) | {"paper": replace(ctds.CTDSSettings(), **ctds.PAPER)},
+        world={"full_obs": True},
+    ),
+    "igm-da": Method(
+        "a learner that imitates an expert who sees all units",
+        igm_da.IGMDASettings(),
+        igm_da.build,
+        presets=_with_presets(igm_da.IGMDASettings()) | {"paper": replace(igm_da.IGMDASettings(), **igm_da.PAPER)},
+        world={"full_obs": True},
+    ),
+    "ddn": Method(
+        "a guide with a personalised state, and a local network that is distilled from it meanwhile",
+        ddn.DDNSettings(),
+        ddn.build,
+        presets=_with_presets(ddn.DDNSettings()) | {name: replace(ddn.DDNSettings(), **p) for name, p in ddn.DDN_PRESETS.items()},
     ),
 }
 STUDENTS = {

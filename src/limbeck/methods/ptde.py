@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from limbeck.distil import OfflineSettings, match_latent, offline
 from limbeck.errors import BadSetting, unknown
 from limbeck.losses import masked_mean
 from limbeck.methods.bases import learn_on_base
@@ -36,8 +36,7 @@ from limbeck.nets.agents import local_dim, local_input
 from limbeck.nets.fusion import FeatureModulation, Fusion, LowRankHypernetwork, StateHypernetwork, UnitAttention
 from limbeck.nets.greedy import q_policy
 from limbeck.nets.personalise import Latent, LocalLatent, PersonalisedAgent, PersonalisedLatent, UnifiedLatent
-from limbeck.replay import Dataset
-from limbeck.types import LOCAL, PRIVILEGED, Algorithm, EnvSpec, Segment, Source
+from limbeck.types import LOCAL, PRIVILEGED, Algorithm, EnvSpec, Segment
 
 
 @dataclass(frozen=True)
@@ -54,25 +53,8 @@ class TeacherSettings(QSettings):
     """smallest variance of z (0.002 is noted in the authors' code for 3s5z_vs_3s6z)"""
 
 
-@dataclass(frozen=True)
-class StudentSettings:
-    """Stage 2. The defaults are the fast preset; `PRESETS["paper"]` is the published recipe."""
-
-    lr: float = 1e-3
-    """Adam's step size"""
-    lr_end: float = 1e-5
-    """the step size falls to this along a cosine; equal to `lr`: constant"""
-    updates: int = 60_000
-    """gradient steps in all"""
-    batch: int = 2048
-    """rows per gradient step"""
-    rows: int = 600_000
-    """decisions of one agent that are recorded"""
-    eps: float = 0.05
-    """share of random actions while the teacher is recorded"""
-    segment: int = 128
-    """transitions per world between two writes"""
-
+StudentSettings = OfflineSettings
+"""Stage 2. The defaults are the fast preset; `PRESETS["paper"]` is the published recipe."""
 
 PRESETS = {
     "fast": StudentSettings(),
@@ -141,7 +123,7 @@ class Rows(NamedTuple):
 def student(
     spec: EnvSpec,
     trained: QParams,
-    settings: StudentSettings = StudentSettings(),
+    settings: OfflineSettings = PRESETS["fast"],
     **changes: Any,
 ) -> Algorithm:
     """Stage 2, from the parameters of a trained teacher. `changes` replace single settings, such as `updates=5000`.
@@ -170,28 +152,16 @@ def student(
     def init_carry(worlds: int) -> Array:
         return jnp.zeros((worlds, spec.n_agents, hidden))
 
-    as_teacher = q_policy(lambda params: params.teacher, PRIVILEGED, init_carry)
-    as_student = q_policy(student_agent, LOCAL, init_carry)
-    schedule = optax.cosine_decay_schedule(settings.lr, settings.updates, settings.lr_end / settings.lr)
     which: Any = StudentParams("learn", "freeze")  # type: ignore[arg-type]
-    per_iteration = 100
-    return Algorithm(
+    return offline(
+        spec,
+        settings,
         init=init,
-        init_carry=init_carry,
-        act=as_teacher.act,
-        explore=lambda steps: jnp.float32(settings.eps),
+        learns=which,
+        label=label,
         loss=match_mean,
-        source=Source(
-            Dataset(settings.rows, settings.batch),
-            settings.segment,
-            updates=min(per_iteration, settings.updates),
-            collect_until=-(-settings.rows // spec.n_agents),
-            total_updates=settings.updates,
-            prepare=label,
-        ),
-        optimiser=optax.multi_transform({"learn": optax.adam(schedule), "freeze": optax.set_to_zero()}, which),
-        policies={"student": as_student, "teacher": as_teacher},
-        init_target=lambda params: (),
+        student=q_policy(student_agent, LOCAL, init_carry),
+        teacher=q_policy(lambda params: params.teacher, PRIVILEGED, init_carry),
     )
 
 
@@ -203,6 +173,6 @@ def student_agent(params: StudentParams) -> PersonalisedAgent:
 def match_mean(params: StudentParams, target: PyTree, rows: Rows, key: PRNGKeyArray) -> tuple[Array, dict[str, Array]]:
     """mean over living rows of sum over the 64 numbers of (mu - z')^2. Only `params.latent` gets a gradient."""
     guess, _ = params.latent.moments(rows.x.astype(jnp.float32), None)
-    error = ((jax.lax.stop_gradient(rows.mean) - guess) ** 2).sum(-1)
+    error = match_latent(guess, rows.mean)
     spread = ((rows.mean - rows.mean.mean(0, keepdims=True)) ** 2).sum(-1)
     return masked_mean(error, rows.alive), {"unexplained": masked_mean(error, rows.alive) / masked_mean(spread, rows.alive)}

@@ -42,17 +42,22 @@ def add_bias(y: Float[Array, "... o"], bias: Float[Array, "o"]) -> Float[Array, 
     return (flat + jnp.broadcast_to(bias, flat.shape)).reshape(y.shape)
 
 
-def local_input(decisions: Decision, n_actions: int) -> Float[Array, "... N D"]:
-    """x_i = [o_i, one-hot of the last action, one-hot of i]: all that one agent knows at one decision, and nothing else."""
+def local_input(decisions: Decision, n_actions: int, sees: tuple[str, ...] = ("obs",)) -> Float[Array, "... N D"]:
+    """x_i = [o_i, one-hot of the last action, one-hot of i]: all that one agent knows at one decision, and nothing else.
+
+    `sees` names the fields of a decision that take the place of o_i, each with a row per agent.
+    """
     last = jax.nn.one_hot(decisions.last_action, n_actions, dtype=jnp.float32)
-    n = decisions.obs.shape[-2]
-    identity = jnp.broadcast_to(jnp.eye(n, dtype=jnp.float32), (*decisions.obs.shape[:-1], n))
-    return jnp.concatenate([decisions.obs, last, identity], axis=-1)
+    n = last.shape[-2]
+    identity = jnp.broadcast_to(jnp.eye(n, dtype=jnp.float32), (*last.shape[:-1], n))
+    fields = [getattr(decisions, name).astype(jnp.float32) for name in sees]
+    return jnp.concatenate([*fields, last, identity], axis=-1)
 
 
-def local_dim(spec: EnvSpec) -> int:
+def local_dim(spec: EnvSpec, sees: tuple[str, ...] = ("obs",)) -> int:
     """D, the size of `local_input`."""
-    return spec.obs_dim + spec.n_actions + spec.n_agents
+    sizes = {"obs": spec.obs_dim, "full_obs": spec.obs_dim, "avail_actions": spec.n_actions}
+    return sum(sizes[name] for name in sees) + spec.n_actions + spec.n_agents
 
 
 def gru_drive(core: eqx.nn.GRUCell, x: Float[Array, "... i"]) -> Float[Array, "... drive"]:
@@ -78,10 +83,13 @@ class RecurrentAgent(eqx.Module):
     encoder: eqx.nn.Linear
     core: eqx.nn.GRUCell
     out: eqx.nn.Linear
+    sees: tuple[str, ...] = eqx.field(static=True)
 
-    def __init__(self, spec: EnvSpec, hidden: int, key: PRNGKeyArray):
+    def __init__(self, spec: EnvSpec, hidden: int, key: PRNGKeyArray, sees: tuple[str, ...] = ("obs",)):
+        """`sees`: the fields of a decision that it looks at, see `local_input`."""
         key_encoder, key_core, key_out = jax.random.split(key, 3)
-        self.encoder = eqx.nn.Linear(local_dim(spec), hidden, key=key_encoder)
+        self.sees = sees
+        self.encoder = eqx.nn.Linear(local_dim(spec, sees), hidden, key=key_encoder)
         self.core = eqx.nn.GRUCell(hidden, hidden, key=key_core)
         self.out = eqx.nn.Linear(hidden, spec.n_actions, key=key_out)
 
@@ -92,7 +100,7 @@ class RecurrentAgent(eqx.Module):
 
     def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[Array, None]:
         """Decisions [..., N, O] -> drive [..., N, 3H]. The key is not used."""
-        x = local_input(decisions, self.out.weight.shape[0])
+        x = local_input(decisions, self.out.weight.shape[0], self.sees)
         return gru_drive(self.core, jax.nn.relu(affine(self.encoder, x))), None
 
     def step(self, drive: Array, hidden: Array) -> Array:

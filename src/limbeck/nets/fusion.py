@@ -40,8 +40,11 @@ class StateHypernetwork(eqx.Module):
     tensor: Float[Array, "S H Z"]
     tensor_bias: Float[Array, "S Z"]
     bias: eqx.nn.Linear
+    linear: bool = eqx.field(static=True)
 
-    def __init__(self, in_dim: int, state_dim: int, hidden: int, out: int, key: PRNGKeyArray):
+    def __init__(self, in_dim: int, state_dim: int, hidden: int, out: int, key: PRNGKeyArray, linear: bool = False):
+        """`linear`: without the ELU, as in DDN's fusion block."""
+        self.linear = linear
         key_hidden, key_tensor, key_tensor_bias, key_bias = jax.random.split(key, 4)
         limit = hidden**-0.5  # as in a Linear layer with `hidden` inputs, which this tensor is
         self.hidden = eqx.nn.Linear(in_dim, hidden, key=key_hidden)
@@ -53,13 +56,15 @@ class StateHypernetwork(eqx.Module):
         """Inputs of all agents, one state -> g of all agents."""
         h = jax.nn.relu(affine(self.hidden, x))
         mapped = _contract(self.tensor, state, h) + (state @ self.tensor_bias)[..., None, :]
-        return jax.nn.elu(mapped + affine(self.bias, x))
+        g = mapped + affine(self.bias, x)
+        return g if self.linear else jax.nn.elu(g)
 
     def built(self, x: Float[Array, "D"], state: Float[Array, "S"]) -> Float[Array, "Z"]:
         """The same for one agent, with its weight matrix built, as the paper writes it: the reference for tests."""
         h = jax.nn.relu(affine(self.hidden, x))
         weight = jnp.einsum("h,shz->sz", h, self.tensor) + self.tensor_bias
-        return jax.nn.elu(state @ weight + affine(self.bias, x))
+        g = state @ weight + affine(self.bias, x)
+        return g if self.linear else jax.nn.elu(g)
 
 
 @jax.checkpoint

@@ -18,6 +18,8 @@ from limbeck.types import Observation
 
 N_MOVES = 6
 """no-op, stop, north, south, east, west; the orders to attack follow"""
+FULL_SIGHT = 9.0
+"""the game's sight range, in which distances are given where nothing is hidden"""
 DIRECTIONS = np.array([[0, 1], [0, -1], [1, 0], [-1, 0]], np.float32)
 """north, south, east, west"""
 
@@ -63,6 +65,7 @@ class Observer:
             state=worlds_first(self.state(now, last_action), 1),
             avail_actions=worlds_first(avail, 2),
             alive=worlds_first(now.health[self.facts.allies] > 0, 1),
+            full_obs=worlds_first(self.obs(now, last_action, avail, distance, hide=False), 2) if self.settings.full_obs else None,
         )
 
     def distances(self, now: Bodies) -> Float[Array, "N U *b"]:
@@ -96,13 +99,15 @@ class Observer:
         inside = [(x >= low(x0)) & (x < x1) & (y >= low(y0)) & (y < y1) for x0, y0, x1, y1 in self.battle.walkable]
         return jnp.stack(inside).any(axis=0) if len(inside) > 1 else inside[0]
 
-    def obs(self, now: Bodies, last_action: Array, avail: Array, distance: Array) -> Float[Array, "N O *b"]:
-        """What every agent sees: open moves, enemies, other allies, itself."""
+    def obs(self, now: Bodies, last_action: Array, avail: Array, distance: Array, hide: bool = True) -> Float[Array, "N O *b"]:
+        """What every agent sees: open moves, enemies, other allies, itself. Unhidden, all the living see all the living."""
         facts, n = self.facts, self.facts.n_allies
-        visible = (distance < self.settings.sight_range) & (now.health > 0)[None] & (now.health[facts.allies] > 0)[:, None]
-        others = without_self(self._seen(now, visible[:, facts.allies], distance, facts.allies, None, last_action))
+        sight = self.settings.sight_range if hide else FULL_SIGHT
+        near = distance < (sight if hide else jnp.inf)
+        visible = near & (now.health > 0)[None] & (now.health[facts.allies] > 0)[:, None]
+        others = without_self(self._seen(now, visible[:, facts.allies], distance, sight, facts.allies, None, last_action))
         attackable = avail[:, N_MOVES : N_MOVES + facts.n_enemies]
-        enemies = self._seen(now, visible[:, facts.enemies], distance, facts.enemies, attackable, None)
+        enemies = self._seen(now, visible[:, facts.enemies], distance, sight, facts.enemies, attackable, None)
         own = self._facts_of(now, facts.allies, self.settings.obs_own_health)
         blocks = [avail[:, 2:N_MOVES].astype(jnp.float32), flat(enemies)]
         blocks += [flat(others)] if n > 1 else []
@@ -110,10 +115,17 @@ class Observer:
         return jnp.concatenate(blocks, axis=1)
 
     def _seen(
-        self, now: Bodies, visible: Array, distance: Array, units: slice, attackable: Array | None, last_action: Array | None
-    ):
-        """One slot per agent and unit of a side, zeros where unseen: [N, units, F, *b]."""
-        facts, sight = self.facts, self.settings.sight_range
+        self,
+        now: Bodies,
+        visible: Array,
+        distance: Array,
+        sight: float,
+        units: slice,
+        attackable: Array | None,
+        last_action: Array | None,
+    ) -> Float[Array, "N units F *b"]:
+        """One slot per agent and unit of a side, zeros where unseen, places in units of `sight`."""
+        facts = self.facts
         apart = (now.pos[:, None, units] - now.pos[:, facts.allies][:, :, None]) / sight
         first = jnp.ones_like(visible) if attackable is None else attackable
         slot = jnp.stack([first.astype(jnp.float32), distance[:, units] / sight, apart[0], apart[1]], axis=2)

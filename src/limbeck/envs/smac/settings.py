@@ -18,6 +18,7 @@ class SmacSettings:
         move_amount: how far away the point is that a move order names.
         obs_all_health: whether other units' health and shield are observed.
         obs_own_health: whether the agent's own health and shield are.
+        full_obs: whether observations come with `full_obs`, the same without a limit of sight; distances in it are divided by 9.
         obs_last_action: whether the last actions of visible allies are.
         state_last_action: whether the state ends with all agents' last actions.
         reward_sparse: +1 for a win and -1 for a defeat instead of everything below.
@@ -37,6 +38,7 @@ class SmacSettings:
     move_amount: float = 2.0
     obs_all_health: bool = True
     obs_own_health: bool = True
+    full_obs: bool = False
     obs_last_action: bool = False
     state_last_action: bool = True
     reward_sparse: bool = False

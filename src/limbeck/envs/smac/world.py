@@ -279,6 +279,7 @@ def spec_of(map_name: str, battle: BattleMap, settings: SmacSettings) -> EnvSpec
         other_slots=enemy_slots(battle),
         has_win=True,
         unit_scale=True,
+        full_obs=settings.full_obs,
     )
 
 

@@ -39,7 +39,7 @@ OWN = tuple(
 
 def make(map_name: str, settings: StarcraftSettings = StarcraftSettings()) -> HostEnv:
     """The battle `map_name` in the real game. Its spec is that of `smac/MAP`, name apart."""
-    spec = dataclasses.replace(spec_of(map_name, MAPS[map_name], settings), name=f"starcraft/{map_name}")
+    spec = dataclasses.replace(spec_of(map_name, MAPS[map_name], settings), name=f"starcraft/{map_name}", full_obs=False)
     return HostEnv(
         spec,
         "limbeck.envs.starcraft.game:Game",

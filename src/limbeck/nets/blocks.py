@@ -1,0 +1,126 @@
+"""DDN's blocks, which make something of the state or of an agent's own input, and the agent that reads them (Zhou et al. 2025)."""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from limbeck.nets.agents import affine, gru_drive, gru_step, local_input
+from limbeck.nets.fusion import Fusion
+from limbeck.types import Decision, EnvSpec
+
+ROWS = 256
+"""Agents' inputs at once. Each is multiplied with a tensor into a matrix of its own; those of so many stay in a core's cache."""
+
+
+class ObservationHypernetwork(eqx.Module):
+    """o'_i = x_i W'(x_i) + B'(x_i): the independent observation block, built like the fusion block, with x_i in place of the state.
+
+    x W'(x) is bilinear in x and the hypernetwork's hidden units h(x): sum_dh x_d h_h T[d,h,z] + sum_d x_d M[d,z].
+    """
+
+    hidden: eqx.nn.Linear
+    tensor: Float[Array, "D H Z"]
+    tensor_bias: Float[Array, "D Z"]
+    bias: eqx.nn.Linear
+
+    def __init__(self, in_dim: int, hidden: int, out: int, key: PRNGKeyArray):
+        key_hidden, key_tensor, key_tensor_bias, key_bias = jax.random.split(key, 4)
+        limit = hidden**-0.5  # as in a Linear layer with `hidden` inputs, which this tensor is
+        self.hidden = eqx.nn.Linear(in_dim, hidden, key=key_hidden)
+        self.tensor = jax.random.uniform(key_tensor, (in_dim, hidden, out), minval=-limit, maxval=limit)
+        self.tensor_bias = jax.random.uniform(key_tensor_bias, (in_dim, out), minval=-limit, maxval=limit)
+        self.bias = eqx.nn.Linear(in_dim, out, key=key_bias)
+
+    def __call__(self, x: Float[Array, "... D"], state: Any = None) -> Float[Array, "... Z"]:
+        """Inputs of all agents -> what each makes of its own. The state is not read and may be missing."""
+        h = jax.nn.relu(affine(self.hidden, x))
+        rows = bilinear(self.tensor, x.reshape(-1, x.shape[-1]), h.reshape(-1, h.shape[-1]))
+        return rows.reshape(*x.shape[:-1], -1) + x @ self.tensor_bias + affine(self.bias, x)
+
+    def built(self, x: Float[Array, "D"]) -> Float[Array, "Z"]:
+        """The same for one agent, with its weight matrix built, as the paper writes it: the reference for tests."""
+        weight = jnp.einsum("h,dhz->dz", jax.nn.relu(affine(self.hidden, x)), self.tensor) + self.tensor_bias
+        return x @ weight + affine(self.bias, x)
+
+
+def bilinear(tensor: Float[Array, "D H Z"], x: Float[Array, "R D"], h: Float[Array, "R H"]) -> Float[Array, "R Z"]:
+    """sum_dh x_rd h_rh T[d,h,z], some rows at a time and again in the backward pass: a row's matrix [H, Z] is large."""
+
+    @jax.checkpoint
+    def some(tensor: Array, x: Array, h: Array) -> Array:
+        matrices = (x @ tensor.reshape(tensor.shape[0], -1)).reshape(-1, *tensor.shape[1:])
+        return (h[:, None] @ matrices)[:, 0]
+
+    whole = x.shape[0] // ROWS * ROWS
+    parts = [some(tensor, x[whole:], h[whole:])] if whole < x.shape[0] else []
+    if whole:
+        blocks = (each[:whole].reshape(-1, ROWS, each.shape[-1]) for each in (x, h))
+        parts = [jax.lax.map(lambda at: some(tensor, *at), tuple(blocks)).reshape(whole, -1), *parts]
+    return jnp.concatenate(parts)
+
+
+class RawState(eqx.Module):
+    """DDN's ablation: one linear map of the state and x_i, the same for all agents; nothing is personalised."""
+
+    read: eqx.nn.Linear
+
+    def __init__(self, in_dim: int, state_dim: int, out: int, key: PRNGKeyArray):
+        self.read = eqx.nn.Linear(state_dim + in_dim, out, key=key)
+
+    def __call__(self, x: Float[Array, "... N D"], state: Float[Array, "... S"]) -> Float[Array, "... N Z"]:
+        """Inputs of all agents, one state -> what each goes on with."""
+        of_state, of_x = self.read.weight[:, : state.shape[-1]], self.read.weight[:, state.shape[-1] :]
+        assert self.read.bias is not None
+        return (state @ of_state.T)[..., None, :] + x @ of_x.T + self.read.bias
+
+
+@runtime_checkable
+class Block(Fusion, Protocol):
+    """(x, state) -> what an agent goes on with."""
+
+
+class Features(NamedTuple):
+    """What is matched of the way from an agent's input to its values."""
+
+    block: Float[Array, "... N Z"]
+    first: Float[Array, "... N H"]
+    """F, of the layer after the block"""
+
+
+class BlockAgent(eqx.Module):
+    """A block, then PyMARL's agent: F = ReLU(Linear(block)), a GRU on F, Linear. Teacher and student differ in the block alone."""
+
+    block: Block
+    encoder: eqx.nn.Linear
+    core: eqx.nn.GRUCell
+    out: eqx.nn.Linear
+
+    def __init__(self, spec: EnvSpec, block: Block, width: int, hidden: int, key: PRNGKeyArray):
+        """`width` is what the block puts out."""
+        keys = jax.random.split(key, 3)
+        self.block = block
+        self.encoder = eqx.nn.Linear(width, hidden, key=keys[0])
+        self.core = eqx.nn.GRUCell(hidden, hidden, key=keys[1])
+        self.out = eqx.nn.Linear(hidden, spec.n_actions, key=keys[2])
+
+    @property
+    def carry_dim(self) -> int:
+        """H, the size of the recurrent state."""
+        return self.core.hidden_size
+
+    def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[Array, Features]:
+        """Decisions -> (drive, features, which only a student looks at). The key is not used."""
+        block = self.block(local_input(decisions, self.out.weight.shape[0]), decisions.state)
+        first = jax.nn.relu(affine(self.encoder, block))
+        return gru_drive(self.core, first), Features(block, first)
+
+    def step(self, drive: Array, hidden: Array) -> Array:
+        """One step of the core."""
+        return gru_step(self.core, drive, hidden)
+
+    def head(self, hidden: Array, extra: Features) -> Array:
+        """Hidden [..., N, H] -> q [..., N, A]."""
+        return affine(self.out, hidden)
