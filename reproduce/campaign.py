@@ -12,13 +12,26 @@ from limbeck import runs, stats
 from limbeck.evaluate import evaluate
 from limbeck.progress import live
 from limbeck.runs import RunConfig
+from limbeck.store import RunFolder
 
 
 def played(config: RunConfig, path: Path, episodes: int, console: Console) -> dict[str, Any]:
     """A run and its evaluation in greedy episodes, unless they are there. A run that was cut off is continued."""
     kept = path / "evaluation.json"
-    if kept.exists():
-        return json.loads(kept.read_text())
+    if not kept.exists():
+        kept.write_text(json.dumps(next(iter(_evaluated(config, path, episodes, console, every=False).values()))))
+    return json.loads(kept.read_text())
+
+
+def judged(config: RunConfig, path: Path, episodes: int, console: Console) -> dict[str, dict[str, Any]]:
+    """The same for all policies of a run, by name: a student and its teacher."""
+    kept = path / "policies.json"
+    if not kept.exists():
+        kept.write_text(json.dumps(_evaluated(config, path, episodes, console, every=True)))
+    return json.loads(kept.read_text())
+
+
+def _evaluated(config: RunConfig, path: Path, episodes: int, console: Console, every: bool) -> dict[str, dict[str, Any]]:
     if not (path / "params.safetensors").exists():
         with live(path.name, console) as watch:
             if path.exists():
@@ -26,11 +39,16 @@ def played(config: RunConfig, path: Path, episodes: int, console: Console) -> di
             else:
                 runs.start(config, path, watch)
     run = runs.load(path)
-    key = jax.random.key(1000 + run.config.seed)
-    row = evaluate(runs.make_env(run.config), {run.config.method: run.policy()}, episodes, key).rows[0]
-    row["seconds"] = run.folder.metrics()[-1]["seconds"]
-    kept.write_text(json.dumps(row))
-    return row
+    names = list(run.algorithm.policies) if every else [run.algorithm.main]
+    policies: Any = {name: (run.algorithm.policies[name], run.params) for name in names}
+    table = evaluate(runs.make_env(run.config), policies, episodes, jax.random.key(1000 + run.config.seed))
+    seconds = run.folder.metrics()[-1]["seconds"]
+    return {name: row | {"seconds": seconds} for name, row in zip(names, table.rows, strict=True)}
+
+
+def metrics(path: Path) -> list[dict[str, Any]]:
+    """What a run wrote down while it learned."""
+    return RunFolder.open(path).metrics()
 
 
 def cell(values: Sequence[float], digits: int = 0) -> str:
