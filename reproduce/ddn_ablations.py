@@ -2,8 +2,8 @@
 
     python reproduce/ddn_ablations.py            about an hour on two cores; runs that are there are kept
 
-The battle is the demo's: 3m with a sight range of 2, where agents see too little to win by themselves; and 3m with full sight, which
-is easy.
+The battle is the demo's: 3m with a sight range of 2, where agents see too little to win by themselves; and 3m with full sight,
+which is easy.
 """
 
 import dataclasses

@@ -33,6 +33,8 @@ class Options:
     worlds: int = 64
     updates: int = 2
     """per 32 steps of all worlds"""
+    eps_steps: int = 600_000
+    """over which exploration falls: after the usual 50,000, all have learned never to catch"""
     penalty: float = -2.0
     page: str | None = None
     """a page (docs/results.md) between whose markers the table goes; None: print it only"""
@@ -67,7 +69,7 @@ def config(method: str, base: str, seed: int, options: Options) -> RunConfig:
         method,
         options.env,
         env_settings={"penalty": options.penalty},
-        settings={"mixer": base, "updates": options.updates},
+        settings={"mixer": base, "updates": options.updates, "eps_steps": options.eps_steps},
         steps=options.steps,
         seed=seed,
         worlds=options.worlds,
