@@ -24,8 +24,8 @@ from limbeck.envs import registry
 from limbeck.envs.base import AutoReset
 from limbeck.learn import AXIS, Learner, Phase, usable_devices
 from limbeck.methods import METHODS
-from limbeck.runs import world_for
 from limbeck.methods.bases import BASES
+from limbeck.runs import world_for
 from limbeck.types import Observation
 
 SIMULATE = [

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from limbeck.nets.agents import affine, gru_drive, gru_step, local_input
+from limbeck.nets.agents import add_bias, affine, gru_drive, gru_step, local_input
 from limbeck.nets.fusion import Fusion
 from limbeck.types import Decision, EnvSpec
 
@@ -74,7 +74,7 @@ class RawState(eqx.Module):
         """Inputs of all agents, one state -> what each goes on with."""
         of_state, of_x = self.read.weight[:, : state.shape[-1]], self.read.weight[:, state.shape[-1] :]
         assert self.read.bias is not None
-        return (state @ of_state.T)[..., None, :] + x @ of_x.T + self.read.bias
+        return add_bias((state @ of_state.T)[..., None, :] + x @ of_x.T, self.read.bias)
 
 
 @runtime_checkable
