@@ -25,6 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "replay": set(),
     "stats": set(),
     "arguments": set(),
+    "documents": set(),
     "tensors": set(),
     "store": {"tensors"},
     "progress": set(),

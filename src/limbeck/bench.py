@@ -34,7 +34,11 @@ SIMULATE = [
 ]  # fmt: skip
 # One update of 32 segments of 128 transitions for every 128 steps of all worlds: the sizes that others publish speeds for.
 SIZES = {"segment": 128, "batch": 32, "updates": 1, "buffer": 5000, "hidden": 64, "embed": 32, "hyper": 64}
-TRAIN = [("smac/3s_vs_5z", 8, (*BASES, "ptde")), ("smac/3s_vs_5z", 32, ("qmix",)), ("smac/3s5z_vs_3s6z", 8, ("qmix",))]
+TRAIN = [
+    ("smac/3s_vs_5z", 8, (*BASES, "ptde", "ctds", "igm-da", "ddn")),
+    ("smac/3s_vs_5z", 32, ("qmix",)),
+    ("smac/3s5z_vs_3s6z", 8, ("qmix",)),
+]
 """world, copies of it, methods: the methods of a row are measured in turns, so that their ratios hold on a noisy machine"""
 REPEATS = 5
 
@@ -112,7 +116,7 @@ class _Training:
     """A learner in the middle of its work."""
 
     def __init__(self, method: str, name: str, worlds: int):
-        env = world_for(METHODS[method], name, {})
+        env = world_for(METHODS[method].world, name, {})
         settings = METHODS[method].settings
         algorithm = METHODS[method].build(env.spec, dataclasses.replace(settings, **SIZES))
         self.method, self.name = method, name

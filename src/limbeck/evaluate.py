@@ -74,7 +74,7 @@ def evaluate(
     key: PRNGKeyArray | None = None,
     worlds: int = 64,
     explore: float = 0.0,
-    teacher: str | None = None,
+    teacher: str | Mapping[str, str] | None = None,
     random_return: float = 0.0,
 ) -> Table:
     """Every policy's greedy episodes, summed up.
@@ -86,8 +86,8 @@ def evaluate(
         key: of all chance in the worlds, the same for every policy; None is key 0.
         worlds: copies in parallel. Each contributes its first episodes, so that short ones do not count more often than long ones.
         explore: handed to the policies; 0 is greedy.
-        teacher: the policy that `retention` is relative to, by default the one called `teacher`. In win rate where the world has
-            one, else in return.
+        teacher: the policy that `retention` is relative to, by default the one called `teacher`; or for each student, by name, its
+            own. In win rate where the world has one, else in return.
         random_return: what counts as no return at all in the retention of returns.
 
     Raises:
@@ -96,8 +96,10 @@ def evaluate(
     """
     if teacher is None and "teacher" in policies:
         teacher = "teacher"
-    if teacher is not None and teacher not in policies:
-        raise unknown("teacher", teacher, policies)
+    teachers = dict.fromkeys(policies, teacher) if isinstance(teacher, str) else dict(teacher or {})
+    for each in teachers.values():
+        if each not in policies:
+            raise unknown("teacher", each, policies)
     start = jax.random.key(0) if key is None else key
     pairs = {name: each.policy() if isinstance(each, Trained) else each for name, each in policies.items()}
     played = {name: evaluator(env, policy, episodes, worlds)(params, start, explore) for name, (policy, params) in pairs.items()}
@@ -105,8 +107,8 @@ def evaluate(
     for name, (policy, params) in pairs.items():
         run, _, policy_name = name.rpartition(":")
         row = {"name": run or name, "policy": policy_name, **summary(played[name], env.spec)}
-        if teacher is not None:
-            row |= retention(played[name], played[teacher], env.spec, random_return)
+        if name in teachers:
+            row |= retention(played[name], played[teachers[name]], env.spec, random_return)
         spent = cost(policy, params, env.spec)
         row |= {"parameters": spent.parameters, "bytes": spent.bytes, "flops": spent.flops, "flops_compiled": spent.flops_compiled}
         rows.append(row)

@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import jax
 from jaxtyping import PyTree
 
+from limbeck.documents import typed
 from limbeck.envs import registry
 from limbeck.envs.host import AnyEnvironment
 from limbeck.errors import BadSetting, LimbeckError, NotOffered, unknown
@@ -69,7 +69,7 @@ def from_dict(document: Mapping[str, Any]) -> RunConfig:
         UnknownName: an unknown key.
         BadSetting: a value of the wrong type.
     """
-    return _typed(RunConfig, document, "configuration")
+    return typed(RunConfig, document, "configuration")
 
 
 def read_config(path: str | Path) -> RunConfig:
@@ -105,20 +105,20 @@ def find_method(name: str) -> Method:
 def settings_of(config: RunConfig) -> Any:
     """The method's settings as its own dataclass, with defaults for what the configuration leaves out."""
     method = find_method(config.method)
-    settings = _typed(type(method.settings), dataclasses.asdict(method.settings) | config.settings, f"setting of {config.method}")
+    settings = typed(type(method.settings), dataclasses.asdict(method.settings) | config.settings, f"setting of {config.method}")
     _check_positive(settings, [n for n in _SIZES if hasattr(settings, n)], may_be_none=("segment",))
     return settings
 
 
 def make_env(config: RunConfig) -> AnyEnvironment:
     """The world of a run, with what its method asks of worlds."""
-    return world_for(find_method(config.method), config.env, config.env_settings)
+    return world_for(find_method(config.method).world, config.env, config.env_settings)
 
 
-def world_for(method: Method, name: str, settings: Mapping[str, Any]) -> AnyEnvironment:
-    """A world by name, with its settings, and what a method asks of worlds where they are silent."""
+def world_for(wishes: Mapping[str, Any], name: str, settings: Mapping[str, Any]) -> AnyEnvironment:
+    """A world by name, with its settings, and where they are silent what methods wish for, if it knows the setting."""
     known = registry.settings_of(name)
-    asked = {setting: value for setting, value in method.world.items() if setting in known}
+    asked = {setting: value for setting, value in wishes.items() if setting in known}
     return registry.make(name, **(asked | dict(settings)))
 
 
@@ -129,7 +129,7 @@ def build(config: RunConfig, teacher_params: PyTree | None = None) -> Algorithm:
         try:
             return method.build(env.spec, settings)
         except NotOffered as error:
-            fitting = [name for name in registry.names() if error.offers(world_for(method, name, {}).spec)]
+            fitting = [name for name in registry.names() if error.offers(world_for(method.world, name, {}).spec)]
             raise BadSetting(f"{error}; worlds that fit: {', '.join(fitting) or 'none'}") from error
     if teacher_params is None:
         teacher = build(RunConfig(config.teacher["method"], config.env, config.env_settings, config.teacher["settings"]))
@@ -244,7 +244,11 @@ def load(path: str | Path) -> Loaded:
 
 
 def compare(paths: list[str], episodes: int, seed: int = 0, env: str | None = None) -> Table:
-    """Runs side by side in the same episodes. A student's retention is relative to its teacher.
+    """Runs side by side in the same episodes.
+
+    Retention is relative to the one teacher among them; if there are several, each student's is relative to its own.
+
+    Policies that look at what the world does not show are left out: CTDS's teacher in the real game, say, but not its student.
 
     Args:
         paths: run folders.
@@ -256,24 +260,44 @@ def compare(paths: list[str], episodes: int, seed: int = 0, env: str | None = No
         CheckpointError, UnknownName, BadSetting: see `load`; or worlds that differ.
     """
     runs = [load(path) for path in paths]
-    world = make_env(dataclasses.replace(runs[0].config, env=env or runs[0].config.env))
-    policies, teacher = {}, None
+    wishes = {setting: value for run in runs for setting, value in find_method(run.config.method).world.items()}
+    first = runs[0].config
+    world = world_for(wishes, env or first.env, first.env_settings)
+    policies, teachers = {}, {}
     for run in runs:
         spec = make_env(run.config).spec
         if _sizes(spec) != _sizes(world.spec):
             raise BadSetting(f"{run.name} was trained in {spec.name}, whose sizes are not those of {world.spec.name}")
         reference = run.config.teacher["run"] if run.config.teacher is not None else None
-        for name, policy in run.algorithm.policies.items():
-            if name != "teacher" or reference not in paths:
-                policies[f"{run.name}:{name}"] = policy, run.params
-        if reference is not None:
-            teacher = f"{reference}:greedy" if reference in paths else f"{run.name}:teacher"
-    return evaluate(world, policies, episodes, jax.random.key(seed), teacher=teacher)
+        named = {f"{run.name}:{name}": (policy, run.params) for name, policy in run.algorithm.policies.items()}
+        of_this = f"{reference}:greedy" if reference in paths else f"{run.name}:teacher"
+        if reference in paths:
+            del named[f"{run.name}:teacher"]
+        named = {name: each for name, each in named.items() if world.spec.full_obs or "full_obs" not in each[0].view}
+        policies |= named
+        if of_this in named or reference in paths:
+            teachers |= dict.fromkeys([*named, of_this], of_this)
+    only = set(teachers.values())
+    return evaluate(world, policies, episodes, jax.random.key(seed), teacher=only.pop() if len(only) == 1 else teachers)
 
 
 _SIZES = (
-    *("hidden", "embed", "hyper", "latent", "heads", "kernels", "kernel_layers", "central", "alpha", "rank", "interval"),
-    *("segment", "batch", "buffer", "rows", "updates", "target_every", "lr"),
+    *(
+        "hidden",
+        "embed",
+        "hyper",
+        "latent",
+        "heads",
+        "kernels",
+        "kernel_layers",
+        "central",
+        "alpha",
+        "rank",
+        "interval",
+        "width",
+        "temperature",
+    ),
+    *("segment", "batch", "buffer", "rows", "updates", "target_every", "lr", "student_lr", "novelty_lr"),
 )
 """settings that make sense only above zero, in whatever method has them"""
 
@@ -292,34 +316,6 @@ def _imported(name: str) -> Method:
             f"cannot take a method from '{name}': {error}; it must name a function (spec, settings: Dataclass)"
         ) from error
     return Method(function.__doc__ or name, settings, function)
-
-
-def _typed(cls: type, document: Mapping[str, Any], what: str) -> Any:
-    hints = get_type_hints(cls)
-    for key, value in document.items():
-        if key not in hints:
-            raise unknown(what, key, hints)
-        if not _fits(value, hints[key]):
-            kind = " or ".join("null" if each is type(None) else _plain_type(each).__name__ for each in _kinds(hints[key]))
-            raise BadSetting(f"{what} '{key}' must be of type {kind}, not {value!r}")
-    try:
-        return cls(**document)
-    except TypeError as error:
-        raise BadSetting(f"incomplete {what}: {error}") from error
-
-
-def _kinds(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if isinstance(hint, UnionType) else (hint,)
-
-
-def _plain_type(kind: Any) -> type:
-    return get_origin(kind) or kind
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value from JSON is of this type. A whole number is a float too; a truth value is no number."""
-    kinds = [_plain_type(kind) for kind in _kinds(hint)]
-    return type(value) in kinds or (type(value) is int and float in kinds)
 
 
 def _check_teacher(config: RunConfig) -> None:
