@@ -45,7 +45,7 @@ class Orders(NamedTuple):
 
 
 def like(values: np.ndarray | Array, array: Array) -> Array:
-    """Constants `[..., U]` with the batch axes of `array` `[..., U, *b]` added as ones. What is known per world has them already."""
+    """Constants `[..., U]` with the batch axes of `array` `[..., U, *b]` added as ones. What is known per world has them."""
     if isinstance(values, jax.Array):
         return values
     values = np.asarray(values)

@@ -11,8 +11,8 @@ from limbeck.envs.smac.facts import SPAWN_JITTER, FixedFacts
 
 
 def deploy(facts: FixedFacts, words: Array) -> tuple[Float[Array, "2 U *b"], Float[Array, "2 *b"] | None]:
-    """Places of the units of new episodes, from raw random words [W, *b]; and where the enemies are sent, None where that is the same
-    in all episodes.
+    """Places of the units of new episodes, from raw random words [W, *b]; and where the enemies are sent, None where that is always
+    the same.
     """
     batch = words.shape[1:]
     chance = uniform(words, 5, first=1)

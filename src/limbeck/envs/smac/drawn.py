@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from limbeck.envs.smac.bodies import Bodies
-from limbeck.envs.smac.facts import FixedFacts, Facts
+from limbeck.envs.smac.facts import Facts, FixedFacts
 from limbeck.envs.smac.units import UnitType
 
 

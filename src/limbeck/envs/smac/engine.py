@@ -51,7 +51,7 @@ def tick(facts: Facts, orders: Orders, now: Bodies) -> Bodies:
     fuse = burnt(facts, now.health, health, struck)
     health, energy = healing.mend(facts, now, health, engaged)
     pos, pace = apart(move(facts, orders, now, aim, engaged))
-    moved = Bodies(pos, health, shield, unhurt, cooldown, now.target, energy, pace, fuse)
+    moved = Bodies(pos, health, shield, unhurt, cooldown, now.target, energy, pace, fuse, now.kind)
     chosen = opponent.retarget(facts, moved, aim[:, facts.allies], struck[facts.allies])
     return moved._replace(target=jnp.concatenate([now.target[facts.allies], chosen]))
 

@@ -1,7 +1,7 @@
 """How the armies of a skirmish are drawn: who appears, and where. Units first, for one world or many, as in the engine.
 
-Kinds and places follow SMACv2 (Ellis et al., 2022). What the game does by itself when units are created at one point, or on top of each
-other, is made up: groups are packed in hexagons as on the other maps, and whoever overlaps is pushed apart.
+Kinds and places follow SMACv2 (Ellis et al., 2022). What the game does by itself when units are created at one point, or on top of
+each other, is made up: groups are packed in hexagons as on the other maps, and whoever overlaps is pushed apart.
 """
 
 from functools import reduce
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from limbeck.envs.smac import engine, terrain
-from limbeck.envs.smac.bodies import Bodies, like, squared
+from limbeck.envs.smac.bodies import Bodies, like
 from limbeck.envs.smac.chance import uniform
 from limbeck.envs.smac.drawn import DrawnFacts
 from limbeck.envs.smac.facts import LOOPS_PER_STEP, ground
@@ -55,8 +55,8 @@ def build(battle: Skirmish, settings: SkirmishSettings) -> DrawnFacts:
 def muster(
     battle: Skirmish, settings: SkirmishSettings, facts: DrawnFacts, words: Array
 ) -> tuple[Int[Array, "U *b"], Float[Array, "2 U *b"], Float[Array, "2 *b"]]:
-    """Kinds and places of the units of new episodes, from raw random words [W, *b], each side in the order of its numbers; and where
-    the enemies are sent.
+    """Kinds and places of the units of new episodes, from raw random words [W, *b], each side in the order of its numbers; and
+    where the enemies are sent.
     """
     n, e = battle.n_allies, battle.n_enemies
     shares = battle.shares(settings.weights or battle.weights)
@@ -139,7 +139,7 @@ def _lattice(most: int, spacing: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _reflected(n: int, e: int, words: Array) -> Float[Array, "2 U *b"]:
-    """The allies anywhere in the western half, the enemies where these are seen in a mirror; further ones anywhere in the eastern."""
+    """The allies anywhere in the western half, the enemies as in a mirror; further ones anywhere in the eastern."""
     x, y = uniform(words, n, first=BELOW) * (CENTRE - BUFFER), uniform(words, n, first=BELOW + 500) * SIZE
     allies = jnp.stack([x, y])
     enemies = jnp.stack([SIZE - x, y])[:, :e]
@@ -165,7 +165,7 @@ def _numbered(
     order: list[int], kind: Int[Array, "V *b"], pos: Float[Array, "2 V *b"]
 ) -> tuple[Int[Array, "V *b"], Float[Array, "2 V *b"]]:
     """A side as it is numbered: by kind, x, y."""
-    place = sum(jnp.where(kind == index, rank, 0) for index, rank in enumerate(order))
+    place = reduce(jnp.add, [jnp.where(kind == index, rank, 0) for index, rank in enumerate(order)])
     index = like(np.arange(len(kind), dtype=np.int32), kind)
     first: Bool[Array, "V V *b"] = jnp.zeros((), bool)
     for key in (index, pos[1], pos[0], place):  # the last one weighs most
@@ -174,4 +174,3 @@ def _numbered(
     rank = first.astype(jnp.int32).sum(axis=1)
     mine = rank[None] == index[:, None]  # [number, unit, *b]
     return jnp.where(mine, kind[None], 0).sum(axis=1), jnp.where(mine[None], pos[:, None], 0.0).sum(axis=2)
-

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from limbeck.envs.smac.bodies import Bodies, certain, like, possible, squared, worlds_first
+from limbeck.envs.smac.bodies import Bodies, like, possible, squared, worlds_first
 from limbeck.envs.smac.facts import Facts
 from limbeck.envs.smac.settings import SmacSettings
 from limbeck.envs.smac.skirmish import Battle

@@ -32,8 +32,8 @@ class SmacSettings:
         reward_defeat: on losing (added, so a penalty is negative).
         reward_scale: whether rewards are divided so that the best return is about `reward_scale_rate`.
         reward_scale_rate: see `reward_scale`.
-        unit_ranges: whether everybody sees as far as its kind does in the game, and is ordered to attack what its own weapon reaches
-            (at least 2), as in SMACv2, instead of `sight_range` and `shoot_range` for all.
+        unit_ranges: whether everybody sees as far as its kind does in the game, and may be ordered to attack what its own weapon
+            reaches (at least 2), as in SMACv2, instead of `sight_range` and `shoot_range` for all.
         obs_own_pos: whether agents observe where on the map they are, as in SMACv2.
         reward_recovery: whether what enemies recover pays too, as it does in SMAC; in SMACv2 it does not.
         ticks_per_step: physics steps per environment step, which always lasts 8 game loops: 8 is faithful, 4, 2 and 1 are coarser.
@@ -84,8 +84,8 @@ class SkirmishSettings(SmacSettings):
 
     Args:
         weights: how often each of the battle's kinds appears, in their order; only ratios matter. None: as published.
-        positions: where armies appear, one of `POSITIONS`: the agents `surrounded` in the middle of the map, the armies `reflected` in
-            the line that halves it, or `mixed`, either with probability a half.
+        positions: where armies appear, one of `POSITIONS`: the agents `surrounded` in the middle of the map, the armies `reflected`
+            in the line that halves it, or `mixed`, either with probability a half.
     """
 
     unit_ranges: bool = True

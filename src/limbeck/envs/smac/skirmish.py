@@ -1,7 +1,7 @@
 """Battles whose armies and places are drawn anew for every episode, in the manner of SMACv2, as data.
 
-Ellis et al., SMACv2: An Improved Benchmark for Cooperative Multi-Agent Reinforcement Learning, 2022: kinds, weights, sizes, limit and
-the two ways in which armies appear. The physics, the unit tables and the packing of units around a point are those of the other maps.
+Ellis et al., SMACv2: An Improved Benchmark for Cooperative Multi-Agent Reinforcement Learning, 2022: kinds, weights, sizes, limit
+and the two ways in which armies appear. The physics and the unit tables are those of the other maps.
 """
 
 from dataclasses import dataclass

@@ -20,8 +20,9 @@ from limbeck.envs.smac.facts import Facts, FixedFacts, build
 from limbeck.envs.smac.maps import MAPS
 from limbeck.envs.smac.observe import DIRECTIONS, N_MOVES, Observer, enemy_slots, sizes, state_slots
 from limbeck.envs.smac.settings import SkirmishSettings, SmacSettings
-from limbeck.envs.smac.skirmish import SKIRMISHES, Battle, Skirmish
+from limbeck.envs.smac.skirmish import SKIRMISHES, Battle
 from limbeck.envs.smac.units import ENERGY_START, WEAPON_DELAY
+from limbeck.errors import BadSetting
 from limbeck.types import EnvSpec, Observation, Outcome
 
 LANES = 16
@@ -88,7 +89,8 @@ class Smac:
             facts = build(self.map, self.settings)
             return facts, lambda words: (None, *deploy(facts, words))
         if not isinstance(self.settings, SkirmishSettings):
-            raise BadSetting(f"{self.map_name} draws its armies: its settings are SkirmishSettings, not {type(self.settings).__name__}")
+            given = type(self.settings).__name__
+            raise BadSetting(f"{self.map_name} draws its armies: it takes SkirmishSettings, not {given}")
         self.map.shares(self.settings.weights or self.map.weights)
         drawn = muster.build(self.map, self.settings)
         return drawn, partial(muster.muster, self.map, self.settings, drawn)
