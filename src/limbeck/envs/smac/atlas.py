@@ -142,7 +142,7 @@ def _armies(env: Smac) -> tuple[Sequence[UnitType], np.ndarray]:
     """What all units are, and where: [U, 2]."""
     if isinstance(env.facts, FixedFacts):
         return env.facts.kinds, env.facts.formations[0].T.astype(float)
-    drawn = env.snapshot(env.reset(jax.random.key(0)))
+    drawn = env.snapshot(jax.jit(env.reset)(jax.random.key(0)))
     return env.facts_of(drawn).kinds, np.stack([drawn.x, drawn.y], axis=1).astype(float)
 
 

@@ -249,13 +249,13 @@ def push(facts: Facts, now: Bodies, strides: Bool[Array, "U *b"]) -> Float[Array
     total = jnp.zeros_like(now.pos)
     for other in range(facts.n_units):
         apart = now.pos - now.pos[:, other][:, None]
-        width = separation + separation[other]
+        width = separation + separation[other : other + 1]
         overlap = jnp.maximum(1.0 - squared(apart) * like(1.0 / (width * width), now.health), 0.0)
         # (width - distance) / distance as a series in 1 - (distance / width)^2: no root, no division.
         gap = overlap * (0.5 + overlap * (0.375 + overlap * 0.3125))
         share = solid[other][None] * (0.5 + 0.5 * (mobile - mobile[other][None]))
         if possible(air):  # flyers and walkers pass each other
-            share = share * like((air == air[other]).astype(np.float32), share)
+            share = share * like((air == air[other : other + 1]).astype(np.float32), share)
         total = total + apart * (gap * share)[None]
     return total
 

@@ -33,7 +33,7 @@ NEAREST, FARTHEST = 2.0, CENTRE
 """cells along either axis: where on its diagonal a group appears"""
 
 # Which random numbers are for what; see `uniform`.
-TEAM, FURTHER, PLACE, BELOW, ABOVE, FORM, MEMBER = (1000 * i for i in range(1, 8))
+TEAM, FURTHER, PLACE, HALF, FURTHER_HALF, FORM, MEMBER = (1000 * i for i in range(1, 8))
 
 
 def build(battle: Skirmish, settings: SkirmishSettings) -> DrawnFacts:
@@ -66,9 +66,9 @@ def muster(
     width = max(unit.separation for unit in [unit for unit in facts.pool if not unit.air] or facts.pool)
     if settings.positions == "mixed":
         surround = uniform(words, 1, first=FORM)[0] < 0.5
-        pos = jnp.where(surround, _surrounded(n, e, width, words), _reflected(n, e, words))
+        pos = jnp.where(surround[None, None], _surrounded(n, e, width, words), _reflected(n, e, width, words))
     else:
-        pos = _surrounded(n, e, width, words) if settings.positions == "surrounded" else _reflected(n, e, words)
+        pos = _surrounded(n, e, width, words) if settings.positions == "surrounded" else _reflected(n, e, width, words)
     pos = _settled(facts, kind, pos)
     order = [battle.numbering.index(name) for name in battle.kinds]
     sides = [_numbered(order, kind[units], pos[:, units]) for units in (facts.allies, facts.enemies)]
@@ -120,7 +120,7 @@ def _surrounded(n: int, e: int, width: float, words: Array) -> Float[Array, "2 U
     point = CENTRE + jnp.moveaxis(jnp.asarray(DIAGONALS)[diagonal], -1, 0) * away[None]  # [2, groups, *b]
     chosen = jnp.where(member[None] > 0, point[:, None], 0.0).sum(axis=2)
     angle = 2 * np.pi * chance[-1]
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    cos, sin = jnp.cos(angle)[None], jnp.sin(angle)[None]
 
     def turned(places: Float[Array, "2 V *b"]) -> Float[Array, "2 V *b"]:
         return jnp.stack([cos * places[0] - sin * places[1], sin * places[0] + cos * places[1]])
@@ -138,15 +138,20 @@ def _lattice(most: int, spacing: float) -> tuple[np.ndarray, np.ndarray]:
     return places.astype(np.float32), np.concatenate([[0.0], np.hypot(*places)])
 
 
-def _reflected(n: int, e: int, words: Array) -> Float[Array, "2 U *b"]:
+def _reflected(n: int, e: int, width: float, words: Array) -> Float[Array, "2 U *b"]:
     """The allies anywhere in the western half, the enemies as in a mirror; further ones anywhere in the eastern."""
-    x, y = uniform(words, n, first=BELOW) * (CENTRE - BUFFER), uniform(words, n, first=BELOW + 500) * SIZE
-    allies = jnp.stack([x, y])
-    enemies = jnp.stack([SIZE - x, y])[:, :e]
-    if e > n:
-        x, y = CENTRE * (1 + uniform(words, e - n, first=ABOVE)), SIZE * uniform(words, e - n, first=ABOVE + 500)
-        enemies = jnp.concatenate([enemies, jnp.stack([x, y])], axis=1)
-    return jnp.concatenate([allies, enemies], axis=1)
+
+    def anywhere(number: int, first: int, nearest: float) -> Float[Array, "2 V *b"]:
+        """West of the middle by at least as much, and with the body on the map: nobody is moved to a wall, or several to a corner."""
+        x, y = uniform(words, number, first), uniform(words, number, first + 500)
+        return jnp.stack([width + x * (CENTRE - nearest - width), width + y * (SIZE - 2 * width)])
+
+    def mirrored(places: Float[Array, "2 V *b"]) -> Float[Array, "2 V *b"]:
+        return jnp.stack([SIZE - places[0], places[1]])
+
+    allies = anywhere(n, HALF, BUFFER)
+    further = [mirrored(anywhere(e - n, FURTHER_HALF, 0.0))] if e > n else []
+    return jnp.concatenate([allies, mirrored(allies)[:, :e], *further], axis=1)
 
 
 def _settled(facts: DrawnFacts, kind: Int[Array, "U *b"], pos: Float[Array, "2 U *b"]) -> Float[Array, "2 U *b"]:

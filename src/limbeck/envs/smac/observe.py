@@ -5,6 +5,7 @@ Everything is computed units first, `[..., *b]`, and turned to worlds first at t
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -141,7 +142,8 @@ class Observer:
         last_action: Array | None,
     ) -> Float[Array, "N units F *b"]:
         """One slot per agent and unit of a side, zeros where unseen, places in units of `sight`."""
-        apart = (now.pos[:, None, units] - now.pos[:, facts.allies][:, :, None]) / sight
+        apart = now.pos[:, None, units] - now.pos[:, facts.allies][:, :, None]
+        apart = apart / (sight[None] if isinstance(sight, jax.Array) else sight)
         first = jnp.ones_like(visible) if attackable is None else attackable
         slot = jnp.stack([first.astype(jnp.float32), distance[:, units] / sight, apart[0], apart[1]], axis=2)
         known = self._facts_of(facts, now, units, self.settings.obs_all_health)
