@@ -100,10 +100,11 @@ def inside_the_ground(env, log):
     rough = flat.copy()
     for x0, y0, x1, y1 in env.map.cliffs:
         rough[x0:x1, y0:y1] = True
-    for unit, kind in ((unit, kind) for unit in range(env.facts.n_units) for kind in env.facts.ways(unit)):
+    names = fact(env, log, lambda kind: kind.name)
+    for unit, kind in [(each, kind) for each in range(env.facts.n_units) for kind in env.facts.ways(each)]:
         ground = np.ones((32, 32), bool) if kind.air else rough if kind.climbs else flat
         blocked = np.pad(np.cumsum(np.cumsum(~ground, axis=0), axis=1), ((1, 0), (1, 0)))
-        x, y = np.moveaxis(log.after.pos[..., unit], 2, 0)[:, fact(env, log, lambda each: each.name == kind.name)[..., unit]]
+        x, y = np.moveaxis(log.after.pos[..., unit], 2, 0)[:, names[..., unit] == kind.name]
         half = kind.separation - EPS
         assert (x - half >= 0).all() and (y - half >= 0).all() and (x + half <= 32).all() and (y + half <= 32).all()
         x0, y0 = np.floor(x - half).astype(int), np.floor(y - half).astype(int)

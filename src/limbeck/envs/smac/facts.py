@@ -30,8 +30,8 @@ class Facts(ABC):
     """What the engine asks about the units of a battle. U units, the N allies first, then the E enemies.
 
     Answers are constants `[U]` where every unit is always of the same kind (`FixedFacts`), and arrays per world, `[U, *b]`, where
-    kinds are drawn for every episode (`DrawnFacts`): the engine is one and the same. `loops_per_tick` is 1 unless coarser physics was
-    asked for.
+    kinds are drawn for every episode (`DrawnFacts`): the engine is one and the same. `loops_per_tick` is 1 unless coarser physics
+    was asked for.
     """
 
     n_allies: int

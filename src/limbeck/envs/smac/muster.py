@@ -47,7 +47,7 @@ def build(battle: Skirmish, settings: SkirmishSettings) -> DrawnFacts:
         floors=ground(pool, floor, floor),
         routes=None,
         attack_point=None,
-        hunts=False,
+        hunts=True,
         pool=tuple(pool),
     )
 
@@ -142,7 +142,7 @@ def _reflected(n: int, e: int, width: float, words: Array) -> Float[Array, "2 U 
     """The allies anywhere in the western half, the enemies as in a mirror; further ones anywhere in the eastern."""
 
     def anywhere(number: int, first: int, nearest: float) -> Float[Array, "2 V *b"]:
-        """West of the middle by at least as much, and with the body on the map: nobody is moved to a wall, or several to a corner."""
+        """West of the middle by at least `nearest`; with all of the body on the map, or several would be moved to one corner."""
         x, y = uniform(words, number, first), uniform(words, number, first + 500)
         return jnp.stack([width + x * (CENTRE - nearest - width), width + y * (SIZE - 2 * width)])
 
