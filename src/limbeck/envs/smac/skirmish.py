@@ -18,8 +18,8 @@ class Skirmish:
     """A battle whose units are drawn. What makes no sense is refused with one line.
 
     The enemies are the same as the agents, kind by kind; further ones are drawn in the same way. No team consists of its `company`
-    alone. All of the map may be walked on. The enemies are sent after the agents, wherever those are; who cannot attack anybody goes
-    to the middle of where they appeared.
+    alone. All of the map may be walked on. The enemies are sent after the agents, wherever those are; whoever has nobody to attack
+    goes to the middle of where they appeared.
 
     Args:
         kinds: what a unit may be, in the order of the type one-hot.
