@@ -82,7 +82,7 @@ def test_links_lead_somewhere(page: Path):
 def test_the_table_of_battles_is_true():
     page = (ROOT / "docs" / "worlds.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)`.*?\| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
-    specs = {name: smac.make(name).spec for name in smac.MAPS}
+    specs = {name: smac.make(name).spec for name in (*smac.MAPS, *smac.SKIRMISHES)}
     sizes = {name: (s.n_actions, s.obs_dim, s.state_dim, s.episode_limit) for name, s in specs.items()}
     assert {name: tuple(map(int, numbers)) for name, *numbers in rows} == sizes
 

@@ -173,7 +173,7 @@ def test_same_key_same_episode_other_key_another(key):
     assert np.abs(states[20, 1] - states[20, 2]).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["3m", "3s_vs_5z", "6h_vs_8z", "2s3z"])
+@pytest.mark.parametrize("name", ["3m", "3s_vs_5z", "6h_vs_8z", "2s3z", "protoss_5_vs_5"])
 def test_the_opponent_comes_and_kills_the_passive(name, key):
     won, total, length, killed = play(make(name), passive, 16, key)
     assert not won.any()

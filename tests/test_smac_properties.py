@@ -13,9 +13,14 @@ import numpy as np
 import pytest
 
 from limbeck.envs.smac import MAPS, make
+from limbeck.envs.smac.facts import FixedFacts
 
 EPS = 2e-3
+# How far SMACv2 lets an order to attack reach, where that depends on the kind.
+REACH = {"stalker": 6, "zealot": 2, "colossus": 7, "marine": 5, "marauder": 6, "medivac": 4}
+REACH |= {"zergling": 2, "hydralisk": 5, "baneling": 2}
 SLICE = ["3m", "MMM2", "1c3s5z", "2s_vs_1sc", "2m_vs_1z", "6h_vs_8z", "so_many_baneling"]
+DRAWN = ["protoss_5_vs_5", "terran_10_vs_11", "zerg_10_vs_10"]
 
 
 class Log(NamedTuple):
@@ -54,23 +59,37 @@ def roller(env, length):
     return jax.jit(worlds.reset), jax.jit(roll)
 
 
+def fact(env, log, fact):
+    """A fact of every unit in every moment, [T, B, U], by name or as a function of the kind."""
+    of = fact if callable(fact) else lambda kind: getattr(kind, fact)
+    if isinstance(env.facts, FixedFacts):
+        return np.broadcast_to([of(kind) for kind in env.facts.kinds], log.before.health.shape)
+    return np.array([of(kind) for kind in env.facts.pool])[log.before.kind]
+
+
+def most_reward(env, log):
+    """What an episode pays at most, before scaling, [T, B]."""
+    points = fact(env, log, "health") + fact(env, log, "shield")
+    return points[..., env.spec.n_agents :].sum(-1) + 10 * env.facts.n_enemies + 200
+
+
 def dead_and_bounds(env, log):
-    facts = env.facts
+    heals = fact(env, log, "heal") > 0
     for now in (log.before, log.after):
-        for points, most in ((now.health, facts.column("health")), (now.shield, facts.column("shield"))):
+        for points, most in ((now.health, fact(env, log, "health")), (now.shield, fact(env, log, "shield"))):
             assert (points >= 0).all() and (points <= most + EPS).all()
-        low = -facts.column("damage_point") * 16 - facts.loops_per_tick
-        assert (now.cooldown >= low - EPS).all() and (now.cooldown <= facts.column("period") * 16 + 2 + EPS).all()
+        low = -fact(env, log, "damage_point") * 16 - env.facts.loops_per_tick
+        assert (now.cooldown >= low - EPS).all() and (now.cooldown <= fact(env, log, "period") * 16 + 2 + EPS).all()
         if now.energy is not None:
             assert (now.energy >= 0).all() and (now.energy <= 200).all()
-            assert (now.energy[..., facts.column("heal") == 0] == 0).all()
+            assert (now.energy[~heals] == 0).all()
         if now.pace is not None:
-            assert (now.pace >= 0).all() and (now.pace <= facts.column("speed") + EPS).all()
-    dead = log.before.health <= 0
-    assert (log.after.health[dead] == 0).all()
-    assert (np.moveaxis(log.after.pos - log.before.pos, 2, -1)[dead] == 0).all()
-    still = facts.column("speed") == 0
-    assert (log.after.pos[..., still] == log.before.pos[..., still]).all()
+            assert (now.pace >= 0).all() and (now.pace <= fact(env, log, "speed") + EPS).all()
+        if now.kind is not None:
+            assert (now.kind == log.before.kind).all()
+    stays = (log.before.health <= 0) | (fact(env, log, "speed") == 0)
+    assert (log.after.health[log.before.health <= 0] == 0).all()
+    assert (np.moveaxis(log.after.pos - log.before.pos, 2, -1)[stays] == 0).all()
 
 
 def inside_the_ground(env, log):
@@ -81,10 +100,11 @@ def inside_the_ground(env, log):
     rough = flat.copy()
     for x0, y0, x1, y1 in env.map.cliffs:
         rough[x0:x1, y0:y1] = True
-    for unit, kind in enumerate(env.facts.kinds):
+    names = fact(env, log, lambda kind: kind.name)
+    for unit, kind in [(each, kind) for each in range(env.facts.n_units) for kind in env.facts.ways(each)]:
         ground = np.ones((32, 32), bool) if kind.air else rough if kind.climbs else flat
         blocked = np.pad(np.cumsum(np.cumsum(~ground, axis=0), axis=1), ((1, 0), (1, 0)))
-        x, y = np.moveaxis(log.after.pos[..., unit], 2, 0)
+        x, y = np.moveaxis(log.after.pos[..., unit], 2, 0)[:, names[..., unit] == kind.name]
         half = kind.separation - EPS
         assert (x - half >= 0).all() and (y - half >= 0).all() and (x + half <= 32).all() and (y + half <= 32).all()
         x0, y0 = np.floor(x - half).astype(int), np.floor(y - half).astype(int)
@@ -94,7 +114,8 @@ def inside_the_ground(env, log):
 
 def available_as_ruled(env, log):
     """SMAC's rules, agent by agent; places within a rounding error of a border are left out."""
-    n, kinds = env.spec.n_agents, env.facts.kinds
+    n, flies = env.spec.n_agents, fact(env, log, lambda kind: kind.name == "medivac")
+    reach = fact(env, log, lambda kind: REACH[kind.name] if env.settings.unit_ranges else 6)
     cells = np.zeros((32, 32), bool)
     for x0, y0, x1, y1 in env.map.walkable:
         cells[x0:x1, y0:y1] = True
@@ -110,32 +131,34 @@ def available_as_ruled(env, log):
             walkable = on_map & cells[cell_x.clip(0, 31), cell_y.clip(0, 31)]
             sure = (np.abs(x - x.round()) > 1e-4) & (np.abs(y - y.round()) > 1e-4)
             np.testing.assert_array_equal(avail[..., 2 + move][sure], (lives & walkable)[sure])
-        heals = kinds[agent].name == "medivac"
         for order in range(avail.shape[-1] - 6):
-            unit = order if heals else n + order
-            if unit >= len(kinds) or (heals and (unit >= n or kinds[unit].name == "medivac")):
-                assert not avail[..., 6 + order].any()
-                continue
-            away = np.hypot(*np.moveaxis(pos[:, :, unit] - here, -1, 0))
-            sure = np.abs(away - 6) > 1e-4
-            np.testing.assert_array_equal(avail[..., 6 + order][sure], (lives & alive[:, :, unit] & (away <= 6))[sure])
+            expected, sure = np.zeros(lives.shape, bool), np.ones(lives.shape, bool)
+            for unit, named in ((n + order, ~flies[..., agent]), (order, flies[..., agent])):
+                if unit >= (n if unit == order else env.facts.n_units):
+                    continue
+                away = np.hypot(*np.moveaxis(pos[:, :, unit] - here, -1, 0))
+                sure &= ~named | (np.abs(away - reach[..., agent]) > 1e-4)
+                mendable = True if unit >= n else ~flies[..., unit]
+                expected |= named & mendable & alive[:, :, unit] & (away <= reach[..., agent])
+            np.testing.assert_array_equal(avail[..., 6 + order][sure], (lives & expected)[sure])
 
 
 def rewards_and_ends(env, log, totals):
     """The reward of every step from the points before and after it, and no more over an episode than recovery explains."""
-    facts, n = env.facts, env.spec.n_agents
+    facts, n, most = env.facts, env.spec.n_agents, most_reward(env, log)
     points = [now.health.astype(np.float64) + now.shield for now in (log.before, log.after)]
     kills = ((log.before.health > 0) & (log.after.health <= 0))[..., n:].sum(-1)
-    expected = np.abs((points[0] - points[1])[..., n:].sum(-1) + 10 * kills) + 200 * log.won
-    np.testing.assert_allclose(log.reward, expected * 20 / env.max_reward, atol=2e-3)
-    fights = facts.column("heal") == 0
+    harm = (points[0] - points[1])[..., n:].sum(-1) + 10 * kills
+    expected = (np.abs(harm) if env.settings.reward_recovery else np.maximum(harm, 0)) + 200 * log.won
+    np.testing.assert_allclose(log.reward, expected * 20 / most, atol=2e-3)
+    fights = fact(env, log, "heal") == 0
     left = [((log.after.health > 0) & fights)[..., side].any(-1) for side in (facts.allies, facts.enemies)]
     np.testing.assert_array_equal(log.terminated, ~left[0] | ~left[1])
     np.testing.assert_array_equal(log.won, left[0] & ~left[1])
     np.testing.assert_array_equal(log.truncated, ~log.terminated & (log.steps + 1 >= env.map.limit))
     alive = log.before.health[..., n:] > 0
-    gain = (facts.column("shield") > 0) * 1.0 + facts.column("regen") / 2 + facts.column("heal") / 2
-    recovery = (alive * gain[n:]).sum(-1) * 40 / env.max_reward  # it pays as such, and when it is lost again
+    gain = (fact(env, log, "shield") > 0) * 1.0 + fact(env, log, "regen") / 2 + fact(env, log, "heal") / 2
+    recovery = (alive * gain[..., n:]).sum(-1) * 40 / most  # it pays as such, and when it is lost again
     over = log.terminated | log.truncated
     for t in range(len(over)):
         totals += np.stack([log.reward[t], recovery[t]])
@@ -168,9 +191,9 @@ def check_map(name, n_worlds, length, chunks, key):
     return episodes
 
 
-@pytest.mark.parametrize("name", SLICE)
+@pytest.mark.parametrize("name", SLICE + DRAWN)
 def test_a_little_random_play_keeps_all_rules(name):
-    assert check_map(name, 16, 100, 1, jax.random.key(7)) > 0 or MAPS[name].limit > 100
+    assert check_map(name, 16, 100, 1, jax.random.key(7)) > 0 or make(name).map.limit > 100
 
 
 if __name__ == "__main__":

@@ -107,12 +107,13 @@ def _predator_prey() -> dict[str, World]:
 
 def _smac() -> dict[str, World]:
     from limbeck.envs import smac
-    from limbeck.envs.smac.settings import SmacSettings
+    from limbeck.envs.smac.settings import SkirmishSettings, SmacSettings
 
-    def build(map_name: str, **settings: Any) -> Environment:
-        return smac.make(map_name, SmacSettings(**settings))
+    def build(map_name: str, kind: type[SmacSettings], **settings: Any) -> Environment:
+        return smac.make(map_name, kind(**settings))
 
-    return {f"smac/{name}": World(partial(build, name), _parameters(SmacSettings)) for name in smac.MAPS}
+    families = ((smac.MAPS, SmacSettings), (smac.SKIRMISHES, SkirmishSettings))
+    return {f"smac/{name}": World(partial(build, name, kind), _parameters(kind)) for battles, kind in families for name in battles}
 
 
 def _starcraft() -> dict[str, World]:

@@ -2,7 +2,22 @@
 
 from limbeck.envs.smac.battlemap import BattleMap, Group, load_map
 from limbeck.envs.smac.maps import MAPS, add_map
-from limbeck.envs.smac.settings import SmacSettings
+from limbeck.envs.smac.settings import SkirmishSettings, SmacSettings
+from limbeck.envs.smac.skirmish import SKIRMISHES, Skirmish
 from limbeck.envs.smac.world import Smac, SmacState, Snapshot, make
 
-__all__ = ["MAPS", "BattleMap", "Group", "Smac", "SmacSettings", "SmacState", "Snapshot", "add_map", "load_map", "make"]
+__all__ = [
+    "MAPS",
+    "SKIRMISHES",
+    "BattleMap",
+    "Group",
+    "Skirmish",
+    "SkirmishSettings",
+    "Smac",
+    "SmacSettings",
+    "SmacState",
+    "Snapshot",
+    "add_map",
+    "load_map",
+    "make",
+]

@@ -1,13 +1,17 @@
 """A battle before it begins, as an SVG picture: ground, places, armies, and where the enemies are sent."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 
+import jax
 import numpy as np
 
+from limbeck.envs.smac.facts import FixedFacts
 from limbeck.envs.smac.scenery import scenery
+from limbeck.envs.smac.skirmish import Skirmish
 from limbeck.envs.smac.style import COLOURS, shape_of, sign_of
 from limbeck.envs.smac.terrain import SIZE, Rectangle
+from limbeck.envs.smac.units import UnitType
 from limbeck.envs.smac.world import Smac
 
 CELL = 20
@@ -22,7 +26,8 @@ RULER = 9
 
 
 def map_svg(env: Smac) -> str:
-    """The picture of a battle, with the first of the formations in which its armies may appear."""
+    """The picture of a battle, with the first of the formations in which its armies may appear; a skirmish as drawn once."""
+    kinds, places = _armies(env)
     land = scenery(env.map)
     x0, y0, x1, y1 = box = _window([*land.floor, *land.passages, *land.cliffs])
     wide, high = CELL * (x1 - x0), CELL * (y1 - y0)
@@ -38,7 +43,8 @@ def map_svg(env: Smac) -> str:
     parts += [_rect(each, "url(#grid)") for each in (*land.floor, *land.passages)]
     strokes = "".join(f"M{CELL * a} {CELL * b}L{CELL * c} {CELL * d}" for a, b, c, d in land.edges)
     parts.append(f'<path d="{strokes}" stroke="{COLOURS["edge"]}" stroke-width="2.5" stroke-linecap="square"/>')
-    parts += [*_units(env), *_orders(env), *_spawn_points(env), "</g>", *_signs(env, box), *_ruler(high)]
+    parts += [*_units(env, kinds, places), *_orders(env, places), *_spawn_points(env), "</g>"]
+    parts += [*_signs(kinds, places, box), *_ruler(high)]
     parts += [f'<rect x=".5" y=".5" width="{wide - 1}" height="{high - 1}" fill="none" stroke="{COLOURS["edge"]}"/>', "</svg>"]
     return "\n".join(parts) + "\n"
 
@@ -79,13 +85,13 @@ def _rect(rectangle: Rectangle, fill: str) -> str:
     return f'<rect x="{x0}" y="{y0}" width="{x1 - x0}" height="{y1 - y0}" fill="{fill}"/>'
 
 
-def _orders(env: Smac) -> Iterator[str]:
+def _orders(env: Smac, units: np.ndarray) -> Iterator[str]:
     """Where the enemies attack-move to: a dashed arrow, or the stretch on which the place is drawn."""
-    goal = env.map.attack_point
+    goal = env.facts.attack_point
     if goal is None:
         return
     places = np.array(goal, float).reshape(-1, 2)
-    army, end = _places(env)[env.facts.enemies], places.mean(axis=0)
+    army, end = units[env.facts.enemies], places.mean(axis=0)
     middle = army.mean(axis=0)
     ahead = (end - middle) / np.linalg.norm(end - middle)
     start = middle + ahead * (0.5 + ((army - middle) @ ahead).max())  # in front of the army
@@ -97,6 +103,8 @@ def _orders(env: Smac) -> Iterator[str]:
 
 def _spawn_points(env: Smac) -> Iterator[str]:
     """A cross where each group appears."""
+    if isinstance(env.map, Skirmish):
+        return
     for allied in (True, False):
         for point in dict.fromkeys(group.point for group in env.map.groups(allied) if group.point):
             x, y = (CELL * each for each in point)
@@ -105,16 +113,16 @@ def _spawn_points(env: Smac) -> Iterator[str]:
                 yield f'<path d="{cross}" stroke="{colour}" stroke-width="{wide}"/>'
 
 
-def _units(env: Smac) -> Iterator[str]:
-    for unit, (kind, place) in enumerate(zip(env.facts.kinds, _places(env), strict=True)):
+def _units(env: Smac, kinds: Sequence[UnitType], places: np.ndarray) -> Iterator[str]:
+    for unit, (kind, place) in enumerate(zip(kinds, places, strict=True)):
         points = " ".join(_n(CELL * (place + kind.radius * np.array(corner)), ",") for corner in shape_of(kind.name))
         colour = COLOURS["ally" if unit < env.facts.n_allies else "enemy"]
         yield f'<polygon points="{points}" fill="{colour}" fill-opacity=".93" stroke="#fff" stroke-width="1.2"/>'
 
 
-def _signs(env: Smac, box: Rectangle) -> Iterator[str]:
+def _signs(kinds: Sequence[UnitType], places: np.ndarray, box: Rectangle) -> Iterator[str]:
     """The letters on the bodies: apart from them, for they must not stand on their heads."""
-    for kind, place in zip(env.facts.kinds, _places(env), strict=True):
+    for kind, place in zip(kinds, places, strict=True):
         x, y = CELL * (place[0] - box[0]), CELL * (box[3] - place[1])
         size = 1.05 * kind.radius * CELL
         yield (
@@ -130,9 +138,12 @@ def _ruler(high: int) -> Iterator[str]:
     yield f'<text x="{14 + long / 2}" y="{y - 6}" font-size="12" text-anchor="middle" fill="{COLOURS["ink"]}">{RULER} cells</text>'
 
 
-def _places(env: Smac) -> np.ndarray:
-    """Of all units: [U, 2]."""
-    return env.facts.formations[0].T.astype(float)
+def _armies(env: Smac) -> tuple[Sequence[UnitType], np.ndarray]:
+    """What all units are, and where: [U, 2]."""
+    if isinstance(env.facts, FixedFacts):
+        return env.facts.kinds, env.facts.formations[0].T.astype(float)
+    drawn = env.snapshot(jax.jit(env.reset)(jax.random.key(0)))
+    return env.facts_of(drawn).kinds, np.stack([drawn.x, drawn.y], axis=1).astype(float)
 
 
 def _n(place: np.ndarray, between: str = " ") -> str:

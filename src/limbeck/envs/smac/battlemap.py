@@ -113,6 +113,16 @@ class BattleMap:
         heals = len(healed) < len(self.ally_kinds())
         return max(len(self.enemy_kinds()), healed[-1] if heals else 0)
 
+    @property
+    def n_allies(self) -> int:
+        """N."""
+        return sum(group.number for group in self.allies)
+
+    @property
+    def n_enemies(self) -> int:
+        """E."""
+        return sum(group.number for group in self.enemies)
+
     def groups(self, allied: bool) -> tuple[Group, ...]:
         """A side's groups, each with its point."""
         groups, point = (self.allies, self.ally_point) if allied else (self.enemies, self.enemy_point)

@@ -4,7 +4,8 @@ Arrays are **units first**: `[U, *b]`, positions `[2, U, *b]`, with `b` nothing 
 innermost, every loop over units below becomes a plain sum of vectors that the compiler merges into a few kernels; no gathers, no
 reductions. That is why the loops are Python loops, and why some cheap values are computed again instead of being passed on.
 
-What a map's units cannot do is not in the program at all: every `if` below is decided when the map is built.
+What a map's units cannot do is not in the program at all: every `if` below is decided when the map is built. Where units are drawn
+for every episode, that is what none of them can do.
 
 Rules: Samvelyan et al., The StarCraft Multi-Agent Challenge, 2019, and the public data tables of the game, see `units.py`.
 """
@@ -17,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from limbeck.envs.smac import healing, opponent
-from limbeck.envs.smac.bodies import NOWHERE, Bodies, Orders, like, squared
+from limbeck.envs.smac.bodies import NOWHERE, Bodies, Orders, certain, like, possible, squared
 from limbeck.envs.smac.facts import Facts
 from limbeck.envs.smac.terrain import SIZE
 from limbeck.envs.smac.units import (
@@ -28,6 +29,7 @@ from limbeck.envs.smac.units import (
     SWEEP_POINTS,
     SWEEP_RADIUS,
     SWEEP_STEP,
+    UnitType,
 )
 
 UNROLLED = 4
@@ -42,14 +44,14 @@ def tick(facts: Facts, orders: Orders, now: Bodies) -> Bodies:
     """The world one tick on."""
     aim = apart(aims(facts, now))
     engaged = apart(engages(facts, now, aim))
-    armed = engaged & ~like(facts.heals, engaged) if facts.heals.any() else engaged
+    armed = engaged & ~like(facts.heals, engaged) if possible(facts.heals) else engaged
     cooldown = reload(facts, orders, now.cooldown, armed)
     cooldown, struck = apart((cooldown, strikes(facts, now.cooldown, cooldown)))
     health, shield, unhurt = apart(damage(facts, now, aim, struck))
     fuse = burnt(facts, now.health, health, struck)
     health, energy = healing.mend(facts, now, health, engaged)
     pos, pace = apart(move(facts, orders, now, aim, engaged))
-    moved = Bodies(pos, health, shield, unhurt, cooldown, now.target, energy, pace, fuse)
+    moved = Bodies(pos, health, shield, unhurt, cooldown, now.target, energy, pace, fuse, now.kind)
     chosen = opponent.retarget(facts, moved, aim[:, facts.allies], struck[facts.allies])
     return moved._replace(target=jnp.concatenate([now.target[facts.allies], chosen]))
 
@@ -63,7 +65,7 @@ def aims(facts: Facts, now: Bodies) -> Float[Array, "2 U *b"]:
         able = facts.can_hit(units, others)
         for index in range(others.stop - others.start):
             chosen = now.target[None, units] == index
-            if not able[:, index].all():
+            if not certain(able[:, index]):
                 chosen = chosen & like(able[None, :, index], chosen)
             aim = jnp.where(chosen, seen[:, others.start + index][:, None], aim)
         return healing.aims(facts, now, units, aim)
@@ -78,7 +80,7 @@ def engages(facts: Facts, now: Bodies, aim: Float[Array, "2 U *b"]) -> Bool[Arra
         table = facts.reach(units, others)
         reach = like(table[:, 0], now.health)
         for index in range(1, table.shape[1]):
-            if (table[:, index] != table[:, 0]).any():
+            if possible(table[:, index] != table[:, 0]):
                 reach = jnp.where(now.target[units] == index, like(table[:, index], now.health), reach)
         return healing.reaches(facts, now, units, jnp.broadcast_to(reach, now.health[units].shape))
 
@@ -99,10 +101,10 @@ def reload(facts: Facts, orders: Orders, cooldown: Array, engaged: Array) -> Flo
 def strikes(facts: Facts, before: Array, after: Array) -> Bool[Array, "U *b"]:
     """Who lands a hit, read off the clocks: they jump up at a shot, and pass a mark when the second hit of a cycle is due."""
     shot = after > jnp.maximum(before, 0.0)
-    if all(kind.hits == 1 for kind in facts.kinds):
+    if certain(facts.column("hits") == 1):
         return shot
-    marks = [(kind.period - kind.second_hit) * LOOPS_PER_SECOND if kind.hits == 2 else -np.inf for kind in facts.kinds]
-    mark = like(np.array(marks, np.float32), before)
+    marks = facts.each(lambda kind: (kind.period - kind.second_hit) * LOOPS_PER_SECOND if kind.hits == 2 else -np.inf)
+    mark = like(marks, before)
     return shot | ((before > mark) & (after <= mark))
 
 
@@ -116,18 +118,10 @@ def damage(facts: Facts, now: Bodies, aim: Float[Array, "2 U *b"], struck: Bool[
         armor = like(facts.column("armor")[units], health)
         for index, carried in enumerate(like(facts.hit(others, units), health[None])):
             attacker = others.start + index
-            kind = facts.kinds[attacker]
-            if kind.blast or kind.sweep:
-                # Kept apart from the chain of hits, into which the compiler would otherwise copy it once per hit.
-                hit = apart(
-                    bursts[attacker][None] & in_blast(facts, now, units, attacker)
-                    if kind.blast
-                    else struck[attacker][None] & in_sweep(facts, now, units, attacker, aim[:, attacker])
-                )
-            else:
-                victims = like(np.arange(units.stop - units.start, dtype=np.int32), health)
-                hit = struck[attacker][None] & (now.target[attacker][None] == victims)
-            for _ in range(0 if kind.heal else kind.volley):
+            touched = touches(facts, now, units, attacker, aim, struck, bursts)
+            volley = facts.each(lambda kind: 0 if kind.heal else kind.volley)[attacker]
+            for shot in range(max(0 if kind.heal else kind.volley for kind in facts.ways(attacker))):
+                hit = touched if certain(volley > shot) else touched & (volley > shot)[None]
                 absorbed = jnp.minimum(shield, carried)
                 through = carried - absorbed
                 wound = jnp.where(through > 0, jnp.maximum(through - armor, MIN_DAMAGE), 0.0)
@@ -145,9 +139,32 @@ def damage(facts: Facts, now: Bodies, aim: Float[Array, "2 U *b"], struck: Bool[
     return health, shield, unhurt
 
 
-def in_blast(facts: Facts, now: Bodies, units: slice, attacker: int) -> Bool[Array, "V *b"]:
-    """Which units on the ground an explosion of `attacker` touches."""
-    radius = facts.kinds[attacker].blast + facts.column("radius")[units]
+def touches(
+    facts: Facts, now: Bodies, units: slice, attacker: int, aim: Float[Array, "2 U *b"], struck: Array, bursts: Array
+) -> Bool[Array, "V *b"]:
+    """Which units of a side `attacker` hits in this tick, whatever it may be."""
+    ways = facts.ways(attacker)
+    touched = None
+    if not all(kind.blast or kind.sweep for kind in ways):
+        victims = like(np.arange(units.stop - units.start, dtype=np.int32), now.health)
+        touched = struck[attacker][None] & (now.target[attacker][None] == victims)
+    for kind in ways:
+        if not (kind.blast or kind.sweep):
+            continue
+        # Kept apart from the chain of hits, into which the compiler would otherwise copy it once per hit.
+        area = apart(
+            bursts[attacker][None] & in_blast(facts, now, units, attacker, kind)
+            if kind.blast
+            else struck[attacker][None] & in_sweep(facts, now, units, attacker, aim[:, attacker])
+        )
+        touched = area if touched is None else jnp.where(facts.are(kind.name)[attacker][None], area, touched)
+    assert touched is not None
+    return touched
+
+
+def in_blast(facts: Facts, now: Bodies, units: slice, attacker: int, kind: UnitType) -> Bool[Array, "V *b"]:
+    """Which units on the ground an explosion of `attacker` touches, which is of a kind that explodes."""
+    radius = kind.blast + facts.column("radius")[units]
     near = squared(now.pos[:, units] - now.pos[:, attacker][:, None]) <= like(radius**2, now.health)
     return near & like(facts.can_hit(slice(attacker, attacker + 1), units)[0], near)
 
@@ -168,7 +185,7 @@ def in_sweep(facts: Facts, now: Bodies, units: slice, attacker: int, aim: Float[
 def burnt(facts: Facts, before: Array, after: Array, struck: Bool[Array, "U *b"]) -> Bool[Array, "U *b"] | None:
     """Who was killed before it could strike, and explodes in the next tick; None on a map where nobody explodes."""
     blast = facts.marks("blast")
-    return (before > 0) & (after <= 0) & ~struck & like(blast, before) if blast.any() else None
+    return (before > 0) & (after <= 0) & ~struck & like(blast, before) if possible(blast) else None
 
 
 def recover(facts: Facts, now: Bodies) -> tuple[Float[Array, "U *b"], Float[Array, "U *b"]]:
@@ -176,10 +193,10 @@ def recover(facts: Facts, now: Bodies) -> tuple[Float[Array, "U *b"], Float[Arra
     seconds = facts.loops_per_tick / LOOPS_PER_SECOND
     alive = now.health > 0
     health, shield = now.health, now.shield
-    if facts.column("regen").any():
+    if possible(facts.column("regen")):
         gain = like(facts.column("regen") * np.float32(seconds), health)
         health = jnp.where(alive, jnp.minimum(health + gain, like(facts.column("health"), health)), 0.0)
-    if facts.column("shield").any():
+    if possible(facts.column("shield")):
         full = jnp.minimum(shield + SHIELD_REGEN * seconds, like(facts.column("shield"), shield))
         shield = jnp.where(alive & (now.unhurt <= 0), full, shield)
     return health, shield
@@ -192,7 +209,7 @@ def move(facts: Facts, orders: Orders, now: Bodies, aim: Float[Array, "2 U *b"],
     towards = (ends if facts.routes is None else detour(facts, now, ends)) - now.pos
     strides = (now.health > 0) & ~engaged & (chases | orders.walks)
     rooted = ~facts.marks("speed")
-    if rooted.any():
+    if possible(rooted):
         strides = strides & ~like(rooted, strides)
     pace = gather(facts, now, strides)
     seconds = np.float32(facts.loops_per_tick / LOOPS_PER_SECOND)
@@ -200,18 +217,17 @@ def move(facts: Facts, orders: Orders, now: Bodies, aim: Float[Array, "2 U *b"],
     share = jnp.where(strides, jnp.minimum(stride * jnp.reciprocal(jnp.sqrt(squared(towards) + 1e-9)), 1.0), 0.0)
     pos = confine(facts, now.pos + towards * share[None] + push(facts, now, strides))
     moves = now.health > 0
-    if rooted.any():
+    if possible(rooted):
         moves = moves & ~like(rooted, moves)
     return jnp.where(moves[None], pos, now.pos), pace
 
 
 def gather(facts: Facts, now: Bodies, strides: Bool[Array, "U *b"]) -> Float[Array, "U *b"] | None:
     """Everybody's speed in this tick: those that need time to get going start from 0 after every stop."""
-    accel, speed = facts.column("accel"), facts.column("speed")
     if now.pace is None:
         return None
-    gain = np.where(accel > 0, accel * facts.loops_per_tick / LOOPS_PER_SECOND, speed).astype(np.float32)
-    return jnp.where(strides, jnp.minimum(now.pace + like(gain, now.pace), like(speed, now.pace)), 0.0)
+    gain = facts.each(lambda kind: kind.accel * facts.loops_per_tick / LOOPS_PER_SECOND if kind.accel > 0 else kind.speed)
+    return jnp.where(strides, jnp.minimum(now.pace + like(gain, now.pace), like(facts.column("speed"), now.pace)), 0.0)
 
 
 def detour(facts: Facts, now: Bodies, ends: Float[Array, "2 U *b"]) -> Float[Array, "2 U *b"]:
@@ -233,21 +249,22 @@ def push(facts: Facts, now: Bodies, strides: Bool[Array, "U *b"]) -> Float[Array
     total = jnp.zeros_like(now.pos)
     for other in range(facts.n_units):
         apart = now.pos - now.pos[:, other][:, None]
-        width = separation + separation[other]
+        width = separation + separation[other : other + 1]
         overlap = jnp.maximum(1.0 - squared(apart) * like(1.0 / (width * width), now.health), 0.0)
         # (width - distance) / distance as a series in 1 - (distance / width)^2: no root, no division.
         gap = overlap * (0.5 + overlap * (0.375 + overlap * 0.3125))
         share = solid[other][None] * (0.5 + 0.5 * (mobile - mobile[other][None]))
-        if air.any():  # flyers and walkers pass each other
-            share = share * like((air == air[other]).astype(np.float32), share)
+        if possible(air):  # flyers and walkers pass each other
+            share = share * like((air == air[other : other + 1]).astype(np.float32), share)
         total = total + apart * (gap * share)[None]
     return total
 
 
 def confine(facts: Facts, pos: Float[Array, "2 U *b"]) -> Float[Array, "2 U *b"]:
     """The nearest place where the whole body is on ground that it may be on."""
-    if len(facts.ground) <= UNROLLED:
-        places = [jnp.clip(pos, like(rectangle[:2], pos), like(rectangle[2:], pos)) for rectangle in facts.ground]
+    ground = facts.ground()
+    if len(ground) <= UNROLLED:
+        places = [jnp.clip(pos, like(rectangle[:2], pos), like(rectangle[2:], pos)) for rectangle in ground]
         return reduce(lambda a, b: jnp.where((squared(a - pos) <= squared(b - pos))[None], a, b), places)
 
     def nearer(best: tuple[Array, Array], rectangle: Array) -> tuple[tuple[Array, Array], None]:
@@ -255,5 +272,5 @@ def confine(facts: Facts, pos: Float[Array, "2 U *b"]) -> Float[Array, "2 U *b"]
         away = squared(place - pos)
         return (jnp.where((away < best[1])[None], place, best[0]), jnp.minimum(away, best[1])), None
 
-    edges = jnp.asarray(facts.ground.reshape(facts.ground.shape + (1,) * (pos.ndim - 2)))
+    edges = jnp.asarray(ground.reshape(ground.shape + (1,) * (pos.ndim + 1 - ground.ndim)))
     return jax.lax.scan(nearer, (pos, jnp.full_like(pos[0], jnp.inf)), edges)[0][0]

@@ -1,11 +1,15 @@
 """A map, a balance table and the settings, turned into the arrays that the engine reads."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from limbeck.envs.smac import terrain
 from limbeck.envs.smac.battlemap import BattleMap, Group, Point
+from limbeck.envs.smac.bodies import Bodies
 from limbeck.envs.smac.settings import SmacSettings
 from limbeck.envs.smac.terrain import SIZE, Rectangle
 from limbeck.envs.smac.units import BALANCES, UnitType, hit_damage
@@ -22,32 +26,28 @@ MIN_ENEMY_SCAN = 5.0
 
 
 @dataclass(frozen=True, eq=False)
-class Facts:
-    """Constant arrays of one battle. U units, the N allies first, then the E enemies. `loops_per_tick` is 1
-    unless coarser physics was asked for.
+class Facts(ABC):
+    """What the engine asks about the units of a battle. U units, the N allies first, then the E enemies.
+
+    Answers are constants `[U]` where every unit is always of the same kind (`FixedFacts`), and arrays per world, `[U, *b]`, where
+    kinds are drawn for every episode (`DrawnFacts`): the engine is one and the same. `loops_per_tick` is 1 unless coarser physics
+    was asked for.
     """
 
-    kinds: tuple[UnitType, ...]
     n_allies: int
+    n_enemies: int
     loops_per_tick: float
-    ground: np.ndarray
-    """[R, 4, U] rectangles x0, y0, x1, y1: whoever is as small as it is may have its centre in one of them"""
+    floors: np.ndarray
+    """[R, 4, kinds] rectangles x0, y0, x1, y1: whoever is of a kind may have its centre in one of them"""
     routes: np.ndarray | None
     """ways around walls, see `terrain.routes`; None on a map without walls"""
     attack_point: Point | tuple[Point, Point] | None
     hunts: bool
-    formations: np.ndarray
-    """[K, 2, U] starting positions, each side's kinds sorted by x, then y"""
 
     @property
     def n_units(self) -> int:
         """U."""
-        return len(self.kinds)
-
-    @property
-    def n_enemies(self) -> int:
-        """E."""
-        return self.n_units - self.n_allies
+        return self.n_allies + self.n_enemies
 
     @property
     def allies(self) -> slice:
@@ -59,40 +59,87 @@ class Facts:
         """Their part of the axis of units."""
         return slice(self.n_allies, self.n_units)
 
-    def column(self, field: str) -> np.ndarray:
-        """One fact of every unit: [U]."""
-        return np.array([getattr(kind, field) for kind in self.kinds], np.float32)
+    @abstractmethod
+    def of(self, now: Bodies) -> "Facts":
+        """The facts of these bodies."""
 
-    def marks(self, field: str) -> np.ndarray:
+    @abstractmethod
+    def ways(self, unit: int) -> tuple[UnitType, ...]:
+        """What a unit may be."""
+
+    @abstractmethod
+    def each(self, fact: Callable[[UnitType], float]) -> Any:
+        """A number of every unit: [U]."""
+
+    @abstractmethod
+    def pairs(self, fact: Callable[[UnitType, UnitType], float], units: slice, others: slice) -> Any:
+        """A number of every pair of units: [units, others]."""
+
+    @abstractmethod
+    def ground(self) -> Any:
+        """[R, 4, U] rectangles: everybody may have its centre in one of them."""
+
+    def column(self, field: str) -> Any:
+        """One fact of every unit: [U]."""
+        return self.each(lambda kind: getattr(kind, field))
+
+    def marks(self, field: str) -> Any:
         """Whose fact of that name is neither 0 nor False: [U] bool."""
-        return self.column(field) != 0
+        return self.each(lambda kind: getattr(kind, field) != 0) != 0
+
+    def are(self, name: str) -> Any:
+        """Who is of that kind: [U] bool."""
+        return self.each(lambda kind: kind.name == name) != 0
 
     @property
-    def heals(self) -> np.ndarray:
+    def heals(self) -> Any:
         """Who heals: [U] bool."""
         return self.marks("heal")
 
     @property
-    def biological(self) -> np.ndarray:
+    def biological(self) -> Any:
         """Who can be healed: [U] bool."""
-        return np.array(["bio" in kind.attributes for kind in self.kinds])
+        return self.each(lambda kind: "bio" in kind.attributes) != 0
 
-    def can_hit(self, attackers: slice, targets: slice) -> np.ndarray:
+    def can_hit(self, attackers: slice, targets: slice) -> Any:
         """Whose weapon reaches whom at all, [attackers, targets] bool."""
         return self.marks("hits_air")[attackers][:, None] | ~self.marks("air")[targets][None]
 
-    def hit(self, attackers: slice, targets: slice) -> np.ndarray:
+    def hit(self, attackers: slice, targets: slice) -> Any:
         """What a hit carries, [attackers, targets]."""
-        return np.array([[hit_damage(a, t) for t in self.kinds[targets]] for a in self.kinds[attackers]], np.float32)
+        return self.pairs(hit_damage, attackers, targets)
 
-    def reach(self, units: slice, others: slice, at_least: float = 0.0) -> np.ndarray:
+    def reach(self, units: slice, others: slice, at_least: float = 0.0) -> Any:
         """Centre distance at which a weapon reaches, [units, others]: range is measured from edge to edge."""
-        return np.array(
-            [[max(u.range, at_least) + u.radius + o.radius for o in self.kinds[others]] for u in self.kinds[units]], np.float32
-        )
+        return self.pairs(lambda unit, other: max(unit.range, at_least) + unit.radius + other.radius, units, others)
 
 
-def build(battle: BattleMap, settings: SmacSettings) -> Facts:
+@dataclass(frozen=True, eq=False)
+class FixedFacts(Facts):
+    """The facts of units that are the same in all episodes, as constants."""
+
+    kinds: tuple[UnitType, ...]
+    """what everybody is, [U]"""
+    formations: np.ndarray
+    """[F, 2, U] starting positions, each side's kinds sorted by x, then y"""
+
+    def of(self, now: Bodies) -> "FixedFacts":
+        return self
+
+    def ways(self, unit: int) -> tuple[UnitType, ...]:
+        return (self.kinds[unit],)
+
+    def each(self, fact: Callable[[UnitType], float]) -> np.ndarray:
+        return np.array([fact(kind) for kind in self.kinds], np.float32)
+
+    def pairs(self, fact: Callable[[UnitType, UnitType], float], units: slice, others: slice) -> np.ndarray:
+        return np.array([[fact(unit, other) for other in self.kinds[others]] for unit in self.kinds[units]], np.float32)
+
+    def ground(self) -> np.ndarray:
+        return self.floors
+
+
+def build(battle: BattleMap, settings: SmacSettings) -> FixedFacts:
     """The facts of `battle` under `settings`."""
     table = BALANCES[settings.balance]
     allies, enemies = ([table[name] for name in names] for names in (battle.ally_kinds(), battle.enemy_kinds()))
@@ -103,11 +150,12 @@ def build(battle: BattleMap, settings: SmacSettings) -> Facts:
     floor = terrain.maximal(walkable)
     sides = [[(group, table[group.kind]) for group in battle.groups(allied)] for allied in (True, False)]
     formations = [np.concatenate([army(side, floor, random) for side in sides], axis=1) for _ in range(FORMATIONS)]
-    return Facts(
+    return FixedFacts(
         kinds=(*allies, *enemies),
         n_allies=len(allies),
+        n_enemies=len(enemies),
         loops_per_tick=LOOPS_PER_STEP / settings.ticks_per_step,
-        ground=bounds,
+        floors=bounds,
         routes=terrain.routes(crossable) if terrain.has_detours(crossable) else None,
         attack_point=battle.attack_point,
         hunts=battle.hunts,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from limbeck.envs.smac.facts import FixedFacts
 from limbeck.envs.smac.scenery import Scenery, scenery
 from limbeck.envs.smac.style import shape_of, sign_of
 from limbeck.envs.smac.terrain import SIZE
@@ -54,9 +55,12 @@ class Film:
         if not moments:
             raise BadSetting("there is nothing to show: a film needs at least one snapshot")
         join = np.concatenate if isinstance(snapshots, Snapshot) else np.stack
-        stacked: list[Any] = [join([np.asarray(each) for each in field]) for field in zip(*moments, strict=True)]
+        fields = zip(*moments, strict=True)
+        stacked: list[Any] = [None if field[0] is None else join([np.asarray(each) for each in field]) for field in fields]
         self.env, self.outcome, self.note = env, outcome, note
         self.moments = Snapshot(*stacked)
+        first: list[Any] = [None if each is None else each[0] for each in stacked]
+        self.facts: FixedFacts = env.facts_of(Snapshot(*first))
         self.pos = _laid_to_rest(np.stack([self.moments.x, self.moments.y], axis=-1).astype(float), self.moments.alive)
         paid = np.cumsum(np.array([*rewards], float))
         self.returns = np.concatenate([[0.0], paid]) if len(paid) else None
@@ -67,7 +71,7 @@ class Film:
     @property
     def n_allies(self) -> int:
         """How many units are agents; they come first."""
-        return self.env.facts.n_allies
+        return self.facts.n_allies
 
     @property
     def n_units(self) -> int:
@@ -77,7 +81,14 @@ class Film:
     @cached_property
     def kinds(self) -> tuple[str, ...]:
         """What each unit is."""
-        return tuple(kind.name for kind in self.env.facts.kinds)
+        return tuple(kind.name for kind in self.facts.kinds)
+
+    @cached_property
+    def sight(self) -> np.ndarray:
+        """How far every ally sees."""
+        if self.env.settings.unit_ranges:
+            return self.facts.column("sight")[: self.n_allies].astype(float)
+        return np.full(self.n_allies, float(self.env.settings.sight_range))
 
     @cached_property
     def scenery(self) -> Scenery:
@@ -111,7 +122,7 @@ class Film:
 
     def shots(self, t: int) -> list[Shot]:
         """The weapons that went off on the way to moment t."""
-        heals = self.env.facts.heals
+        heals = self.facts.heals
         return [Shot(unit, int(target), bool(heals[unit])) for unit, target in enumerate(self.moments.target[t]) if target >= 0]
 
     def blasts(self, t: int) -> list[int]:
@@ -119,7 +130,7 @@ class Film:
         if t == 0:
             return []
         died = self.moments.alive[t - 1] & ~self.moments.alive[t]
-        return [int(unit) for unit in np.flatnonzero(died & self.env.facts.marks("blast"))]
+        return [int(unit) for unit in np.flatnonzero(died & self.facts.marks("blast"))]
 
     def data(self) -> dict[str, Any]:
         """Everything as numbers for the page: places in hundredths of a cell, the rest in whole points, rounded up so that whoever
@@ -132,14 +143,14 @@ class Film:
             "note": self.note,
             "allies": self.n_allies,
             "kinds": self.kinds,
-            "radius": [kind.radius for kind in self.env.facts.kinds],
-            "blast": [kind.blast for kind in self.env.facts.kinds],
-            "heals": self.env.facts.heals.tolist(),
+            "radius": [kind.radius for kind in self.facts.kinds],
+            "blast": [kind.blast for kind in self.facts.kinds],
+            "heals": self.facts.heals.tolist(),
             "maxHealth": now.max_health[0].tolist(),
             "maxShield": now.max_shield[0].tolist(),
             "maxEnergy": ENERGY_MAX,
             "scenery": self.scenery._asdict(),
-            "sight": self.env.settings.sight_range,
+            "sight": self.sight.tolist(),
             "returns": None if self.returns is None else self.returns.round(2).tolist(),
             "x": (100 * self.pos[..., 0]).round().astype(int).tolist(),
             "y": (100 * self.pos[..., 1]).round().astype(int).tolist(),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from limbeck.envs.smac.bodies import NOWHERE, Bodies, like, squared
+from limbeck.envs.smac.bodies import NOWHERE, Bodies, like, possible, squared
 from limbeck.envs.smac.facts import Facts
 from limbeck.envs.smac.units import ENERGY_MAX, ENERGY_REGEN, ENERGY_TO_START, LOOPS_PER_SECOND
 
@@ -29,7 +29,7 @@ def price(facts: Facts) -> np.ndarray:
 
 def aims(facts: Facts, now: Bodies, units: slice, aim: Float[Array, "2 V *b"]) -> Float[Array, "2 V *b"]:
     """Where the targets of a side stand, those of its healers put in."""
-    if now.energy is None or not facts.heals[units].any():
+    if now.energy is None or not possible(facts.heals[units]):
         return aim
     patients = jnp.where(mendable(facts, now, units)[None], now.pos[:, units], NOWHERE)
     friend = jnp.full_like(aim, NOWHERE)
@@ -41,7 +41,7 @@ def aims(facts: Facts, now: Bodies, units: slice, aim: Float[Array, "2 V *b"]) -
 
 def reaches(facts: Facts, now: Bodies, units: slice, reach: Float[Array, "V *b"]) -> Float[Array, "V *b"]:
     """How far the units of a side reach towards their targets, healers towards their friends."""
-    if not facts.heals[units].any():
+    if not possible(facts.heals[units]):
         return reach
     table = facts.reach(units, units)
     friend = jnp.zeros_like(reach)
@@ -62,9 +62,9 @@ def mend(
     def side(units: slice) -> Array:
         gain = jnp.zeros_like(health[units])
         index = like(np.arange(units.stop - units.start, dtype=np.int32), gain)
-        for healer in np.flatnonzero(facts.heals[units]) + units.start:
+        for healer in (unit for unit in range(units.start, units.stop) if possible(facts.heals[unit])):
             cared = heals[healer][None] & (now.target[healer][None] == index)
-            gain = gain + jnp.where(cared, np.float32(facts.kinds[healer].heal * seconds), 0.0)
+            gain = gain + jnp.where(cared, np.float32(max(kind.heal for kind in facts.ways(healer)) * seconds), 0.0)
         return gain
 
     gain = jnp.concatenate([side(facts.allies), side(facts.enemies)])
@@ -82,7 +82,7 @@ def patients(facts: Facts, now: Bodies, chosen: Int[Array, "E *b"]) -> Int[Array
     of several, within its scan range, if it has energy enough to begin with somebody new.
     """
     enemies = facts.enemies
-    if now.energy is None or not facts.heals[enemies].any():
+    if now.energy is None or not possible(facts.heals[enemies]):
         return chosen
     pos, target = now.pos[:, enemies], now.target[enemies]
     scan = (ACQUIRE + facts.reach(enemies, enemies) - facts.column("range")[enemies][:, None]) ** 2

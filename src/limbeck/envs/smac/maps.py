@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from limbeck.envs.smac.battlemap import BattleMap, Group
+from limbeck.envs.smac.skirmish import SKIRMISHES, Battle, Skirmish
 from limbeck.errors import BadSetting
 
 OCTAGON = ((10, 6, 22, 26), (8, 8, 24, 24), (6, 10, 26, 22))
@@ -130,14 +131,17 @@ MAPS["3s_vs_8z"] = _kiting(3, 8, 350)
 MAPS["3s5z_vs_3s7z"] = replace(MAPS["3s5z_vs_3s6z"], enemies=(Group("stalker", 3), Group("zealot", 7)))
 
 
-def add_map(name: str, battle: BattleMap) -> None:
+def add_map(name: str, battle: Battle) -> None:
     """Makes a battle known as `name` to `make`, and as `smac/name` to everything else.
 
     Raises:
         BadSetting: there is a map of this name already, or the name is no word.
     """
-    if name in MAPS:
+    if name in MAPS or name in SKIRMISHES:
         raise BadSetting(f"there is a map called {name!r} already; choose another name")
     if not name.replace("_", "").replace("-", "").isalnum():
         raise BadSetting(f"{name!r} is no name for a map; take letters, digits, - and _")
-    MAPS[name] = battle
+    if isinstance(battle, Skirmish):
+        SKIRMISHES[name] = battle
+    else:
+        MAPS[name] = battle

@@ -5,14 +5,15 @@ Everything is computed units first, `[..., *b]`, and turned to worlds first at t
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from limbeck.envs.smac.battlemap import BattleMap
-from limbeck.envs.smac.bodies import Bodies, like, squared
+from limbeck.envs.smac.bodies import Bodies, like, possible, squared, worlds_first
 from limbeck.envs.smac.facts import Facts
 from limbeck.envs.smac.settings import SmacSettings
+from limbeck.envs.smac.skirmish import Battle
 from limbeck.envs.smac.terrain import SIZE
 from limbeck.types import Observation
 
@@ -22,30 +23,32 @@ FULL_SIGHT = 9.0
 """the game's sight range, in which distances are given where nothing is hidden"""
 DIRECTIONS = np.array([[0, 1], [0, -1], [1, 0], [-1, 0]], np.float32)
 """north, south, east, west"""
+MIN_ORDER_RANGE = 2.0
+"""SMACv2 lets even the shortest weapons be ordered to attack this far"""
 
 
-def sizes(battle: BattleMap, settings: SmacSettings) -> tuple[int, int, int]:
+def sizes(battle: Battle, settings: SmacSettings) -> tuple[int, int, int]:
     """(actions, observation, state): A, O and S."""
-    n, e, bits = len(battle.ally_kinds()), len(battle.enemy_kinds()), battle.type_bits
+    n, e, bits = battle.n_allies, battle.n_enemies, battle.type_bits
     actions = N_MOVES + battle.n_orders
     ally_health, enemy_health = 1 + bool(battle.ally_shields), 1 + bool(battle.enemy_shields)
     enemy = 4 + bits + settings.obs_all_health * enemy_health
     ally = 4 + bits + settings.obs_all_health * ally_health + settings.obs_last_action * actions
-    own = bits + settings.obs_own_health * ally_health
+    own = bits + settings.obs_own_health * ally_health + 2 * settings.obs_own_pos
     state = n * (3 + bits + ally_health) + e * (2 + bits + enemy_health) + settings.state_last_action * n * actions
     return actions, 4 + e * enemy + (n - 1) * ally + own, state
 
 
-def state_slots(battle: BattleMap) -> tuple[tuple[int, int], ...]:
+def state_slots(battle: Battle) -> tuple[tuple[int, int], ...]:
     """Where every agent's own unit is described in the state."""
     width = 4 + bool(battle.ally_shields) + battle.type_bits
-    return tuple((i * width, (i + 1) * width) for i in range(len(battle.ally_kinds())))
+    return tuple((i * width, (i + 1) * width) for i in range(battle.n_allies))
 
 
-def enemy_slots(battle: BattleMap) -> tuple[tuple[int, int], ...]:
+def enemy_slots(battle: Battle) -> tuple[tuple[int, int], ...]:
     """The same for the enemies, who come next and have no weapon's cooldown."""
     first, width = state_slots(battle)[-1][1], 3 + bool(battle.enemy_shields) + battle.type_bits
-    return tuple((first + i * width, first + (i + 1) * width) for i in range(len(battle.enemy_kinds())))
+    return tuple((first + i * width, first + (i + 1) * width) for i in range(battle.n_enemies))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +56,7 @@ class Observer:
     """The views of one battle: bodies and last actions in, SMAC's vectors out."""
 
     facts: Facts
-    battle: BattleMap
+    battle: Battle
     settings: SmacSettings
 
     def observation(self, now: Bodies, last_action: Int[Array, "N *b"]) -> Observation:
@@ -74,19 +77,32 @@ class Observer:
 
     def avail_actions(self, now: Bodies, distance: Float[Array, "N U *b"]) -> Bool[Array, "N A *b"]:
         """Who may do what. The dead may only do nothing, the living never."""
-        facts = self.facts
+        facts = self.facts.of(now)
         alive = now.health > 0
         ally = alive[facts.allies][:, None]
         moves = [ally & self._walkable(now.pos[:, facts.allies], direction)[:, None] for direction in DIRECTIONS]
-        near = alive[None] & (distance <= self.settings.shoot_range)
-        return jnp.concatenate([~ally, ally, *moves, ally & self._targets(near)], axis=1)
+        near = alive[None] & (distance <= self._order_range(facts, distance))
+        return jnp.concatenate([~ally, ally, *moves, ally & self._targets(facts, near)], axis=1)
 
-    def _targets(self, near: Bool[Array, "N U *b"]) -> Bool[Array, "N K *b"]:
+    def _order_range(self, facts: Facts, distance: Array) -> float | Float[Array, "N 1 *b"]:
+        """How far away may be whom an order names."""
+        if not self.settings.unit_ranges:
+            return self.settings.shoot_range
+        reach = facts.each(lambda kind: max(kind.order_range or kind.range, MIN_ORDER_RANGE))
+        return like(reach[facts.allies][:, None], distance)
+
+    def _sight(self, facts: Facts, distance: Array) -> float | Float[Array, "N 1 *b"]:
+        """How far everybody sees."""
+        if not self.settings.unit_ranges:
+            return self.settings.sight_range
+        return like(facts.column("sight")[facts.allies][:, None], distance)
+
+    def _targets(self, facts: Facts, near: Bool[Array, "N U *b"]) -> Bool[Array, "N K *b"]:
         """Whom an order may name: enemies, and for healers all allies who are none."""
-        facts, idle = self.facts, self.battle.n_orders
+        idle = self.battle.n_orders
         enemies = widened(near[:, facts.enemies], idle)
         heals = facts.heals[facts.allies]
-        if not heals.any():
+        if not possible(heals):
             return enemies
         friends = widened(near[:, facts.allies] & like(~heals[None], near), idle)
         return jnp.where(like(heals[:, None], enemies), friends, enemies)
@@ -101,14 +117,14 @@ class Observer:
 
     def obs(self, now: Bodies, last_action: Array, avail: Array, distance: Array, hide: bool = True) -> Float[Array, "N O *b"]:
         """What every agent sees: open moves, enemies, other allies, itself. Unhidden, all the living see all the living."""
-        facts, n = self.facts, self.facts.n_allies
-        sight = self.settings.sight_range if hide else FULL_SIGHT
+        facts, n = self.facts.of(now), self.facts.n_allies
+        sight = self._sight(facts, distance) if hide else FULL_SIGHT
         near = distance < (sight if hide else jnp.inf)
         visible = near & (now.health > 0)[None] & (now.health[facts.allies] > 0)[:, None]
-        others = without_self(self._seen(now, visible[:, facts.allies], distance, sight, facts.allies, None, last_action))
+        others = without_self(self._seen(facts, now, visible[:, facts.allies], distance, sight, facts.allies, None, last_action))
         attackable = avail[:, N_MOVES : N_MOVES + facts.n_enemies]
-        enemies = self._seen(now, visible[:, facts.enemies], distance, sight, facts.enemies, attackable, None)
-        own = self._facts_of(now, facts.allies, self.settings.obs_own_health)
+        enemies = self._seen(facts, now, visible[:, facts.enemies], distance, sight, facts.enemies, attackable, None)
+        own = self._facts_of(facts, now, facts.allies, self.settings.obs_own_health, self.settings.obs_own_pos)
         blocks = [avail[:, 2:N_MOVES].astype(jnp.float32), flat(enemies)]
         blocks += [flat(others)] if n > 1 else []
         blocks += [own] if own is not None else []
@@ -116,20 +132,21 @@ class Observer:
 
     def _seen(
         self,
+        facts: Facts,
         now: Bodies,
         visible: Array,
         distance: Array,
-        sight: float,
+        sight: float | Array,
         units: slice,
         attackable: Array | None,
         last_action: Array | None,
     ) -> Float[Array, "N units F *b"]:
         """One slot per agent and unit of a side, zeros where unseen, places in units of `sight`."""
-        facts = self.facts
-        apart = (now.pos[:, None, units] - now.pos[:, facts.allies][:, :, None]) / sight
+        apart = now.pos[:, None, units] - now.pos[:, facts.allies][:, :, None]
+        apart = apart / (sight[None] if isinstance(sight, jax.Array) else sight)
         first = jnp.ones_like(visible) if attackable is None else attackable
         slot = jnp.stack([first.astype(jnp.float32), distance[:, units] / sight, apart[0], apart[1]], axis=2)
-        known = self._facts_of(now, units, self.settings.obs_all_health)
+        known = self._facts_of(facts, now, units, self.settings.obs_all_health)
         blocks = [slot]
         if known is not None:
             blocks.append(jnp.broadcast_to(known[None], (facts.n_allies, *known.shape)))
@@ -140,7 +157,7 @@ class Observer:
 
     def state(self, now: Bodies, last_action: Int[Array, "N *b"]) -> Float[Array, "S *b"]:
         """The global state: allies, enemies, last actions."""
-        facts = self.facts
+        facts = self.facts.of(now)
         alive = now.health > 0
         place = (now.pos - SIZE / 2) / SIZE
         ready = jnp.maximum(now.cooldown, 0.0)
@@ -151,7 +168,7 @@ class Observer:
         blocks = []
         for units, slots in ((facts.allies, fields), (facts.enemies, [fields[0], *fields[2:]])):
             block = jnp.stack([slot[units] for slot in slots], axis=1)
-            extra = self._facts_of(now, units, True)
+            extra = self._facts_of(facts, now, units, True)
             if extra is not None and extra.shape[1] > 1:
                 block = jnp.concatenate([block, extra[:, 1:]], axis=1)
             blocks.append(flat(jnp.where(alive[units][:, None], block, 0.0)[None])[0])
@@ -159,19 +176,23 @@ class Observer:
             blocks.append(flat(self._one_hot(last_action)[None])[0])
         return jnp.concatenate(blocks)
 
-    def _facts_of(self, now: Bodies, units: slice, health: bool) -> Float[Array, "units F *b"] | None:
-        """Health and shield as fractions, then the type one-hot; zeros for the dead; None where there is no such feature."""
+    def _facts_of(
+        self, facts: Facts, now: Bodies, units: slice, health: bool, place: bool = False
+    ) -> Float[Array, "units F *b"] | None:
+        """Health and shield as fractions, the place on the map, then the type one-hot; zeros for the dead; None where there is no
+        such feature.
+        """
         allied = units.start == 0
         rows = []
         if health:
-            rows.append(now.health[units] / like(self.facts.column("health")[units], now.health))
+            rows.append(now.health[units] / like(facts.column("health")[units], now.health))
             if self.battle.ally_shields if allied else self.battle.enemy_shields:
-                rows.append(now.shield[units] / like(np.maximum(self.facts.column("shield")[units], 1), now.health))
-        kinds = [kind.name for kind in self.facts.kinds[units]]
+                rows.append(now.shield[units] / like(facts.each(lambda kind: max(kind.shield, 1))[units], now.health))
+        if place:
+            rows += [*(now.pos[:, units] / SIZE)]
         names = self.battle.ally_type_order if allied else self.battle.enemy_type_order or ()
         for slot in range(self.battle.type_bits):
-            name = names[slot] if slot < len(names) else None
-            bit = np.array([kind == name for kind in kinds], np.float32)
+            bit = facts.are(names[slot] if slot < len(names) else "")[units].astype(np.float32)
             rows.append(jnp.broadcast_to(like(bit, now.health), now.health[units].shape))
         if not rows:
             return None
@@ -201,8 +222,3 @@ def without_self(block: Float[Array, "N N F *b"]) -> Float[Array, "N N-1 F *b"]:
         return block[:, :0]
     long = block.reshape((n * n, *rest))[1:].reshape((n - 1, n + 1, *rest))[:, :-1]
     return long.reshape((n, n - 1, *rest))
-
-
-def worlds_first(array: Array, n_axes: int) -> Array:
-    """[..., *b] with `n_axes` own axes -> [*b, ...]."""
-    return array.transpose((*range(n_axes, array.ndim), *range(n_axes)))

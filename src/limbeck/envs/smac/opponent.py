@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from limbeck.envs.smac import healing
-from limbeck.envs.smac.bodies import Bodies, like, squared
+from limbeck.envs.smac.bodies import Bodies, certain, like, possible, squared
 from limbeck.envs.smac.facts import MIN_ENEMY_SCAN, Facts
 
 HELP_RADIUS = 4.0
@@ -56,9 +56,9 @@ def retarget(facts: Facts, now: Bodies, aim: Float[Array, "2 N *b"], struck: Boo
         urgency = jnp.where(chased, CHASED, urgency)
         urgency = jnp.where(hits_me & reaches, HITS_ME_IN_REACH, urgency)
         urgency = jnp.where(chased & reaches, IN_REACH, urgency)
-        if not able[:, ally].all():
+        if not certain(able[:, ally]):
             urgency = jnp.where(like(able[:, ally], reaches), urgency, NONE)
-        if rooted.any():
+        if possible(rooted):
             urgency = jnp.where(reaches | like(~rooted, reaches), urgency, NONE)
         urgency = jnp.where(now.health[ally][None] > 0, urgency, NONE)
         fine = jnp.minimum(distance * 64, 2.0**DISTANCE_BITS - 1).astype(jnp.int32)

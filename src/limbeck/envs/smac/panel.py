@@ -71,7 +71,7 @@ class Panel:
         for unit in np.flatnonzero(~now.alive[t]):
             self._draw_fallen(draw, t, int(unit))
         for unit in film.blasts(t):
-            at, radius = self._at(film.pos[t, unit]), film.env.facts.kinds[unit].blast * self.scale
+            at, radius = self._at(film.pos[t, unit]), film.facts.kinds[unit].blast * self.scale
             draw.circle(at, radius, outline=self._colour(unit), width=2 * SMOOTH)
         for unit in np.flatnonzero(now.alive[t]):
             self._draw_body(draw, t, int(unit))
@@ -128,19 +128,19 @@ class Panel:
         """The ground, tinted where an ally sees."""
         seen = Image.new("L", self.size, 0)
         draw = ImageDraw.Draw(seen)
-        radius = self.film.env.settings.sight_range * self.scale
-        places = [self._at(self.film.pos[t, unit]) for unit in np.flatnonzero(self.film.moments.alive[t, : self.film.n_allies])]
+        alive = np.flatnonzero(self.film.moments.alive[t, : self.film.n_allies])
+        places = [(self._at(self.film.pos[t, unit]), float(self.film.sight[unit]) * self.scale) for unit in alive]
         line = mix(COLOURS["ally"], COLOURS["floor"], 0.7 if len(places) > CROWD else 0.5)
-        for place in places:
+        for place, radius in places:
             draw.circle(place, radius, fill=TINT)
         picture = Image.composite(Image.new("RGB", self.size, COLOURS["shield"]), self.ground, seen)
         draw = ImageDraw.Draw(picture)
-        for place in places:
+        for place, radius in places:
             draw.circle(place, radius, outline=line, width=SMOOTH)
         return picture
 
     def _radius(self, unit: int) -> float:
-        return max(self.film.env.facts.kinds[unit].radius * self.scale, SMALLEST_BODY * SMOOTH)
+        return max(self.film.facts.kinds[unit].radius * self.scale, SMALLEST_BODY * SMOOTH)
 
     def _draw_fallen(self, draw: ImageDraw.ImageDraw, t: int, unit: int) -> None:
         (x, y), arm = self._at(self.film.pos[t, unit]), 0.5 * self._radius(unit)
@@ -180,7 +180,7 @@ class Panel:
         bars = [(health, bar_colour(health))]
         if now.max_shield[t, unit]:
             bars.append((float(now.shield[t, unit] / now.max_shield[t, unit]), COLOURS["shield"]))
-        if self.film.env.facts.heals[unit]:
+        if self.film.facts.heals[unit]:
             bars.append((float(now.energy[t, unit] / ENERGY_MAX), COLOURS["energy"]))
         high = max(0.26 * radius, 3 * SMOOTH)
         for place, (share, colour) in enumerate(bars):

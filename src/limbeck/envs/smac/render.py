@@ -130,7 +130,7 @@ class Sheet:
         entries = [("ally", "agents"), ("enemy", "opponent"), *((kind, plain(kind)) for kind in kinds), ("bar health", "health")]
         if any(film.moments.max_shield.any() for film in films):
             entries.append(("bar shield", "shield"))
-        if any(film.env.facts.heals.any() for film in films):
+        if any(film.facts.heals.any() for film in films):
             entries += [("bar energy", "energy"), ("line heal", "heals")]
         return [*entries, ("line ink", "attacks"), ("cross", "fallen")]
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from limbeck.envs.smac.battlemap import BattleMap
+from limbeck.envs.smac.skirmish import Battle
 from limbeck.envs.smac.terrain import SIZE, Rectangle, cells, runs
 
 Line = tuple[int, int, int, int]
@@ -24,7 +24,7 @@ class Scenery(NamedTuple):
     """around all that may be walked on or crossed on foot"""
 
 
-def scenery(battle: BattleMap) -> Scenery:
+def scenery(battle: Battle) -> Scenery:
     """The ground of a battle."""
     floor = cells(battle.walkable)
     passages = cells(battle.passages) & ~floor

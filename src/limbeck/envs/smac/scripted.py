@@ -7,12 +7,15 @@ Both read the positions and points of all units from the global state, so they a
 its own weapon is not ready. In both, healers heal the worst off that they may heal.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from limbeck.envs.smac.bodies import Bodies
+from limbeck.envs.smac.drawn import DrawnFacts
+from limbeck.envs.smac.facts import Facts
 from limbeck.envs.smac.observe import DIRECTIONS, N_MOVES, enemy_slots, state_slots
 from limbeck.envs.smac.terrain import SIZE
 from limbeck.envs.smac.world import Smac
@@ -43,6 +46,8 @@ class Scene(NamedTuple):
     distance: Float[Array, "B N E"]
     """to enemies that are alive and can be hit"""
     avail: Bool[Array, "B N A"]
+    facts: Facts
+    """of these worlds"""
 
 
 def baselines(env: Smac) -> dict[str, tuple[Policy, PyTree]]:
@@ -54,7 +59,8 @@ def baselines(env: Smac) -> dict[str, tuple[Policy, PyTree]]:
 def _policy(env: Smac, script) -> Policy:
     def act(params: PyTree, carry: PyTree, decision: Decision, key: Array, explore: Array) -> tuple[Array, PyTree]:
         scene = look(env, decision)
-        action = jnp.where(jnp.asarray(env.facts.heals[env.facts.allies])[None], heal(env, scene), script(env, scene))
+        heals = _worlds_first(scene.facts, scene.facts.heals[env.facts.allies])
+        action = jnp.where(heals, heal(env, scene), script(env, scene))
         return jnp.where(decision.alive, action, 0).astype(jnp.int32), carry
 
     return Policy(act, ("state", "avail_actions", "alive"), lambda params: params, lambda worlds: ())
@@ -62,26 +68,42 @@ def _policy(env: Smac, script) -> Policy:
 
 def look(env: Smac, decision: Decision) -> Scene:
     """The scene behind a state vector."""
-    facts, state = env.facts, decision.state
+    state = decision.state
 
-    def side(slots: tuple[tuple[int, int], ...], place: int, shields: bool | None) -> tuple[Array, Array, Array, Array]:
+    def side(slots: tuple[tuple[int, int], ...], place: int, shields: bool | None) -> tuple[Array, Array, Array, Array, Array]:
         block = jnp.stack([state[:, start:stop] for start, stop in slots], axis=1)
         shield = block[..., place + 2] if shields else jnp.zeros_like(block[..., 0])
-        return block[..., 0], block[..., place : place + 2] * SIZE + SIZE / 2, shield, block[..., 1]
+        kind = block[..., -max(env.map.type_bits, 1) :].argmax(-1)
+        return block[..., 0], block[..., place : place + 2] * SIZE + SIZE / 2, shield, block[..., 1], kind
 
-    health, pos, shield, ready = side(state_slots(env.map), 2, env.map.ally_shields)
-    other_health, other_pos, other_shield, _ = side(enemy_slots(env.map), 1, env.map.enemy_shields)
+    health, pos, shield, ready, kind = side(state_slots(env.map), 2, env.map.ally_shields)
+    other_health, other_pos, other_shield, _, other_kind = side(enemy_slots(env.map), 1, env.map.enemy_shields)
     share, shield = jnp.concatenate([health, other_health], 1), jnp.concatenate([shield, other_shield], 1)
+    facts = _facts_of(env, jnp.concatenate([kind, other_kind], axis=1).T)
     apart = jnp.linalg.norm(pos[:, :, None] - other_pos[:, None], axis=-1)
-    targets = (other_health > 0)[:, None] & jnp.asarray(facts.can_hit(facts.allies, facts.enemies))[None]
+    targets = (other_health > 0)[:, None] & _worlds_first(facts, facts.can_hit(facts.allies, facts.enemies))
     return Scene(
         pos=jnp.concatenate([pos, other_pos], axis=1),
-        points=share * facts.column("health")[None] + shield * facts.column("shield")[None],
+        points=share * _worlds_first(facts, facts.column("health")) + shield * _worlds_first(facts, facts.column("shield")),
         share=share,
-        loops=ready * facts.column("cooldown_scale")[None, facts.allies],
+        loops=ready * _worlds_first(facts, facts.column("cooldown_scale")[facts.allies]),
         distance=jnp.where(targets, apart, FAR),
         avail=decision.avail_actions,
+        facts=facts,
     )
+
+
+def _facts_of(env: Smac, kind: Int[Array, "U B"]) -> Facts:
+    """The facts behind the type features of a state; those of the dead, who show none, do not matter."""
+    if not isinstance(env.facts, DrawnFacts):
+        return env.facts
+    none = jnp.zeros(kind.shape)
+    return env.facts.of(Bodies(none, none, none, none, none, kind, kind=kind))
+
+
+def _worlds_first(facts: Facts, values: Any) -> Array:
+    """A fact `[..., U]`, or `[..., U, B]` where units are drawn, as `[B or 1, ..., U]`."""
+    return jnp.moveaxis(values, -1, 0) if isinstance(facts, DrawnFacts) else jnp.asarray(values)[None]
 
 
 def nearest(env: Smac, scene: Scene) -> Int[Array, "B N"]:
@@ -92,18 +114,18 @@ def nearest(env: Smac, scene: Scene) -> Int[Array, "B N"]:
 
 def focus(env: Smac, scene: Scene) -> Int[Array, "B N"]:
     """Attack the weakest within reach of the weapon, and keep out of reach of theirs while it is not ready."""
-    facts = env.facts
-    reach = facts.reach(facts.allies, facts.enemies)
-    struck = facts.reach(facts.enemies, facts.allies).T  # how far they reach
-    in_reach = _open(env, scene) & (scene.distance <= reach[None])
+    facts = scene.facts
+    reach = _worlds_first(facts, facts.reach(facts.allies, facts.enemies))
+    struck = _worlds_first(facts, facts.reach(facts.enemies, facts.allies)).swapaxes(1, 2)  # how far they reach
+    in_reach = _open(env, scene) & (scene.distance <= reach)
     weak = jnp.where(in_reach, scene.points[:, None, facts.enemies], np.inf)
     fight = jnp.where(in_reach.any(-1), N_MOVES + weak.argmin(-1), nearest(env, scene))
-    speed = facts.column("speed")
-    outruns = (reach >= struck + OUTRANGES) & (speed[facts.allies][:, None] >= speed[facts.enemies][None] - 1e-3)
+    speed = _worlds_first(facts, facts.column("speed"))
+    outruns = (reach >= struck + OUTRANGES) & (speed[:, facts.allies, None] >= speed[:, None, facts.enemies] - 1e-3)
     alive = scene.distance < FAR
-    kites = jnp.where(alive, outruns[None], True).all(-1)
-    danger = jnp.where(alive, scene.distance - 2 * struck[None], FAR).min(-1) < 0
-    close = jnp.where(alive, scene.distance - (reach[None] - 1.6), FAR).min(-1) < 0
+    kites = jnp.where(alive, outruns, True).all(-1)
+    danger = jnp.where(alive, scene.distance - 2 * struck, FAR).min(-1) < 0
+    close = jnp.where(alive, scene.distance - (reach - 1.6), FAR).min(-1) < 0
     runs = kites & close & (danger | (scene.loops > READY))
     moves = scene.avail[:, :, 2:N_MOVES].any(-1)
     return jnp.where(runs & moves, flee(env, scene), fight)
@@ -132,12 +154,12 @@ def flee(env: Smac, scene: Scene) -> Int[Array, "B N"]:
 
 def heal(env: Smac, scene: Scene) -> Int[Array, "B N"]:
     """Heal the wounded that is worst off; with nobody wounded in reach, stay with the wounded, or with the others."""
-    facts, n = env.facts, env.facts.n_allies
+    facts, n = scene.facts, env.facts.n_allies
     share = scene.share[:, facts.allies][:, None]
     width = min(n, env.map.n_orders)
     opens = scene.avail[:, :, N_MOVES : N_MOVES + width] & (share[..., :width] < 0.999)
     worst = jnp.where(opens, share[..., :width], np.inf).argmin(-1)
-    fighters = (share > 0) & jnp.asarray(~facts.heals[facts.allies])[None, None]
+    fighters = (share > 0) & ~_worlds_first(facts, facts.heals[facts.allies])[:, None]
     goal = jnp.where(fighters, share, np.inf).argmin(-1)  # [B, 1]: the same friend for all healers
     place = jnp.take_along_axis(scene.pos[:, facts.allies], goal[..., None], axis=1)
     follow = _towards(env, scene, jnp.broadcast_to(place, (*place.shape[:1], n, 2)))

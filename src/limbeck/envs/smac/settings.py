@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from limbeck.envs.smac.units import BALANCES
 from limbeck.errors import BadSetting
 
+POSITIONS = ("surrounded", "reflected", "mixed")
+"""where armies that are drawn may appear"""
+
 
 @dataclass(frozen=True)
 class SmacSettings:
@@ -29,6 +32,10 @@ class SmacSettings:
         reward_defeat: on losing (added, so a penalty is negative).
         reward_scale: whether rewards are divided so that the best return is about `reward_scale_rate`.
         reward_scale_rate: see `reward_scale`.
+        unit_ranges: whether everybody sees as far as its kind does in the game, and may be ordered to attack what its own weapon
+            reaches (at least 2), as in SMACv2, instead of `sight_range` and `shoot_range` for all.
+        obs_own_pos: whether agents observe where on the map they are, as in SMACv2.
+        reward_recovery: whether what enemies recover pays too, as it does in SMAC; in SMACv2 it does not.
         ticks_per_step: physics steps per environment step, which always lasts 8 game loops: 8 is faithful, 4, 2 and 1 are coarser.
     """
 
@@ -50,6 +57,9 @@ class SmacSettings:
     reward_scale: bool = True
     reward_scale_rate: float = 20.0
     ticks_per_step: int = 8
+    unit_ranges: bool = False
+    obs_own_pos: bool = False
+    reward_recovery: bool = True
 
     def __post_init__(self):
         if self.balance not in BALANCES:
@@ -66,3 +76,34 @@ class SmacSettings:
             raise BadSetting(f"reward_defeat is {self.reward_defeat!r}; it must be a finite number")
         if self.ticks_per_step not in (1, 2, 4, 8):
             raise BadSetting(f"ticks_per_step is {self.ticks_per_step!r}; it must be 1, 2, 4 or 8")
+
+
+@dataclass(frozen=True)
+class SkirmishSettings(SmacSettings):
+    """The options of a battle whose armies are drawn, with SMACv2's defaults.
+
+    Args:
+        weights: how often each of the battle's kinds appears, in their order; only ratios matter. None: as published.
+        positions: where armies appear, one of `POSITIONS`: the agents `surrounded` in the middle of the map, the armies `reflected`
+            in the line that halves it, or `mixed`, either with probability a half.
+    """
+
+    unit_ranges: bool = True
+    obs_own_pos: bool = True
+    reward_recovery: bool = False
+    weights: tuple[float, ...] | None = None
+    positions: str = "mixed"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.positions not in POSITIONS:
+            raise BadSetting(f"positions is {self.positions!r}; it must be one of {', '.join(POSITIONS)}")
+        if self.weights is None:
+            return
+        try:
+            weights = tuple(map(float, self.weights))
+        except (TypeError, ValueError) as error:
+            raise BadSetting(f"weights is {self.weights!r}; it must be a list of numbers, such as [0.45, 0.45, 0.1]") from error
+        if not all(math.isfinite(weight) and weight >= 0 for weight in weights):
+            raise BadSetting(f"weights is {list(weights)}; each must be a finite number, 0 or above")
+        object.__setattr__(self, "weights", weights)

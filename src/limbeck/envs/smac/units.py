@@ -48,6 +48,8 @@ class UnitType:
         blast: the radius in which it explodes, when it strikes (which it does not survive) and when it is killed; 0 for none.
         against_structures: damage there instead, where it is not 0.
         climbs: walks over the map's cliffs.
+        sight: how far it sees in the game, which counts with `unit_ranges` only.
+        order_range: how far SMACv2 lets an order to attack reach; 0 is as far as the weapon.
     """
 
     name: str
@@ -79,6 +81,8 @@ class UnitType:
     blast: float = 0.0
     against_structures: float = 0.0
     climbs: bool = False
+    sight: float = 9.0
+    order_range: float = 0.0
 
 
 def _attributes(*names: str) -> frozenset[str]:
@@ -99,6 +103,7 @@ _LIBERTY = (
         armor=1,
         bonus=10,
         bonus_against="armored",
+        sight=10,
         attributes=_attributes("armored", "bio"),
     ),
     UnitType(
@@ -110,6 +115,7 @@ _LIBERTY = (
         bonus_against="armored",
         damage_point=0.167,
         hits_air=True,
+        sight=10,
         attributes=_attributes("armored", "mech"),
     ),
     UnitType(
@@ -133,6 +139,7 @@ _LIBERTY = (
         "zergling",
         *(35, 5, 0.696, 0.1, 2.9531, 0.375, 0.375, 11),
         regen=ZERG_REGEN,
+        sight=8,
         attributes=_attributes("light", "bio"),
     ),
     UnitType(
@@ -143,6 +150,7 @@ _LIBERTY = (
         heal=9,
         heal_cost=0.33,
         accel=2.3125,
+        sight=11,
         attributes=_attributes("armored", "mech"),
     ),
     UnitType(
@@ -153,6 +161,8 @@ _LIBERTY = (
         volley=2,
         sweep=True,
         climbs=True,
+        sight=10,
+        order_range=7,
         attributes=_attributes("armored", "mech", "massive"),
     ),
     UnitType(
@@ -163,6 +173,7 @@ _LIBERTY = (
         blast=2.2,
         against_structures=80,
         regen=ZERG_REGEN,
+        sight=8,
         attributes=_attributes("bio"),
     ),
     UnitType(
@@ -174,6 +185,7 @@ _LIBERTY = (
         damage_point=0.333,
         slop=0,
         regen=ZERG_REGEN,
+        sight=11,
         attributes=_attributes("armored", "bio", "structure"),
     ),
 )

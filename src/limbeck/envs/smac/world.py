@@ -1,22 +1,28 @@
 """A battle as an environment: for one world, and natively for many at once."""
 
 import difflib
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from limbeck.envs.smac import engine
+from limbeck.envs.smac import engine, muster
 from limbeck.envs.smac.battlemap import BattleMap
-from limbeck.envs.smac.bodies import Bodies, Orders, like
-from limbeck.envs.smac.facts import SPAWN_JITTER, build
+from limbeck.envs.smac.bodies import Bodies, Orders, like, possible
+from limbeck.envs.smac.chance import key_words, uniform
+from limbeck.envs.smac.deploy import deploy
+from limbeck.envs.smac.drawn import DrawnFacts
+from limbeck.envs.smac.facts import Facts, FixedFacts, build
 from limbeck.envs.smac.maps import MAPS
-from limbeck.envs.smac.observe import DIRECTIONS, N_MOVES, Observer, enemy_slots, sizes, state_slots, worlds_first
-from limbeck.envs.smac.settings import SmacSettings
+from limbeck.envs.smac.observe import DIRECTIONS, N_MOVES, Observer, enemy_slots, sizes, state_slots
+from limbeck.envs.smac.settings import SkirmishSettings, SmacSettings
+from limbeck.envs.smac.skirmish import SKIRMISHES, Battle
 from limbeck.envs.smac.units import ENERGY_START, WEAPON_DELAY
+from limbeck.errors import BadSetting
 from limbeck.types import EnvSpec, Observation, Outcome
 
 LANES = 16
@@ -52,6 +58,8 @@ class Snapshot(NamedTuple):
     """0 for allies, 1 for enemies"""
     energy: Float[Array, "U"]
     """what healers have left to heal with; 0 for all others"""
+    kind: Int[Array, "U"] | None = None
+    """what everybody is, where that is drawn: an index into the battle's kinds"""
 
 
 class Smac:
@@ -62,19 +70,36 @@ class Smac:
     with a weapon for the ground, is an order to stop.
 
     Args:
-        map_name: a name in `MAPS`, or any other for a `battle` of one's own.
-        settings: the options.
+        map_name: a name in `MAPS` or `SKIRMISHES`, or any other for a `battle` of one's own.
+        settings: the options; for a skirmish, `SkirmishSettings`.
         battle: what is fought; None is the map of that name.
     """
 
-    def __init__(self, map_name: str, settings: SmacSettings, battle: BattleMap | None = None):
-        self.map_name, self.settings, self.map = map_name, settings, battle or MAPS[map_name]
-        self.facts = build(self.map, settings)
+    def __init__(self, map_name: str, settings: SmacSettings, battle: Battle | None = None):
+        self.map_name, self.settings, self.map = map_name, settings, battle or (MAPS | SKIRMISHES)[map_name]
+        self.facts, self._deploy = self._armies()
         self._observer = Observer(self.facts, self.map, settings)
         self.spec = spec_of(map_name, self.map, settings)
-        enemies = self.facts.enemies
-        strength = (self.facts.column("health") + self.facts.column("shield"))[enemies].sum()
-        self.max_reward = float(strength + settings.reward_death_value * self.facts.n_enemies + settings.reward_win)
+        self.max_reward = self._most(self.facts) if isinstance(self.facts, FixedFacts) else None
+        """what an episode pays at most, before scaling; None where it depends on the armies that are drawn"""
+
+    def _armies(self) -> tuple[Facts, Callable[[Array], tuple[Array | None, Array, Array | None]]]:
+        """The facts, and how an episode begins: random words -> kinds, places, where the enemies are sent."""
+        if isinstance(self.map, BattleMap):
+            facts = build(self.map, self.settings)
+            return facts, lambda words: (None, *deploy(facts, words))
+        if not isinstance(self.settings, SkirmishSettings):
+            given = type(self.settings).__name__
+            raise BadSetting(f"{self.map_name} draws its armies: it takes SkirmishSettings, not {given}")
+        self.map.shares(self.settings.weights or self.map.weights)
+        drawn = muster.build(self.map, self.settings)
+        return drawn, partial(muster.muster, self.map, self.settings, drawn)
+
+    def _most(self, facts: Facts) -> Any:
+        """What an episode pays at most, before scaling: a number, or one per world."""
+        strength = (facts.column("health") + facts.column("shield"))[facts.enemies].sum(axis=0)
+        most = strength + self.settings.reward_death_value * facts.n_enemies + self.settings.reward_win
+        return float(most) if isinstance(facts, FixedFacts) else most
 
     def reset(self, key: PRNGKeyArray) -> SmacState:
         """A new episode: armies packed around their points, in one of several formations."""
@@ -94,39 +119,23 @@ class Smac:
 
     def reset_words(self, words: Array) -> SmacState:
         """`reset` from raw random words [W, *b], for any batch axes."""
-        facts, batch = self.facts, words.shape[1:]
-        chance = uniform(words, 5, first=1)
-        which = (chance[0] * len(facts.formations)).astype(jnp.int32)
-        flat = jnp.asarray(facts.formations.reshape(len(facts.formations), -1))
-        pos = jnp.moveaxis(flat[which], -1, 0).reshape((2, facts.n_units, *batch))
-        shift = (chance[1:].reshape((2, 2, *batch)) * 2 - 1) * SPAWN_JITTER
-        sides = jnp.concatenate([jnp.repeat(shift[:, :1], facts.n_allies, 1), jnp.repeat(shift[:, 1:], facts.n_enemies, 1)], axis=1)
-        zeros = jnp.zeros((facts.n_units, *batch))
-        bodies = Bodies(
-            pos=engine.confine(facts, pos + sides),
+        kind, pos, march = self._deploy(words)
+        zeros = jnp.zeros(pos.shape[1:])
+        bodies = Bodies(pos, zeros, zeros, zeros, zeros, jnp.full(zeros.shape, -1, jnp.int32), kind=kind)
+        facts = self.facts.of(bodies)
+        bodies = bodies._replace(
             health=zeros + like(facts.column("health"), zeros),
             shield=zeros + like(facts.column("shield"), zeros),
-            unhurt=zeros,
-            cooldown=zeros,
-            target=jnp.full(zeros.shape, -1, jnp.int32),
-            energy=zeros + like(ENERGY_START * facts.heals.astype(np.float32), zeros) if facts.heals.any() else None,
-            pace=zeros if facts.marks("accel").any() else None,
-            fuse=zeros > 0 if facts.marks("blast").any() else None,
+            energy=zeros + like(ENERGY_START * facts.heals.astype(np.float32), zeros) if possible(facts.heals) else None,
+            pace=zeros if possible(facts.marks("accel")) else None,
+            fuse=zeros > 0 if possible(facts.marks("blast")) else None,
         )
-        nothing = jnp.full((facts.n_allies, *batch), -1, jnp.int32)
-        steps = jnp.zeros(batch, jnp.int32)
-        return SmacState(bodies, nothing, jnp.zeros(zeros.shape, bool), steps, self._march(uniform(words, 1, first=6)[0]))
-
-    def _march(self, chance: Float[Array, "*b"]) -> Float[Array, "2 *b"] | None:
-        """The place that the enemies are sent to, where it is drawn between two points."""
-        places = np.array(self.facts.attack_point or (0, 0), np.float32)
-        if places.ndim == 1:
-            return None
-        return like(places[0], chance[None]) + like(places[1] - places[0], chance[None]) * chance[None]
+        nothing = jnp.full((facts.n_allies, *zeros.shape[1:]), -1, jnp.int32)
+        return SmacState(bodies, nothing, jnp.zeros(zeros.shape, bool), jnp.zeros(zeros.shape[1:], jnp.int32), march)
 
     def step_words(self, state: SmacState, action: Int[Array, "N *b"], words: Array) -> tuple[SmacState, Outcome]:
         """`step` from raw random words [W, *b], for any batch axes."""
-        facts, before = self.facts, state.bodies
+        facts, before = self.facts.of(state.bodies), state.bodies
         action = jnp.where(before.health[facts.allies] > 0, action.astype(jnp.int32), 0)
         orders, start = self._orders(before, action, words, state.march)
         tick = partial(engine.tick, facts, orders)
@@ -147,7 +156,7 @@ class Smac:
         place = like(np.array(facts.attack_point or (0, 0), np.float32), before.pos) if march is None else march[:, None]
         point = jnp.broadcast_to(place, before.pos[:, enemies].shape)
         target = jnp.where(action >= N_MOVES, action - N_MOVES, -1)
-        sent = jnp.full(before.health[enemies].shape, facts.attack_point is not None)
+        sent = jnp.full(before.health[enemies].shape, facts.attack_point is not None or march is not None)
         walks = jnp.concatenate([(action >= 2) & (action < N_MOVES), sent])
         low, high = WEAPON_DELAY
         orders = Orders(
@@ -165,46 +174,48 @@ class Smac:
 
     def _outcome(self, before: Bodies, after: Bodies, steps: Int[Array, "*b"]) -> Outcome:
         """Reward and end of the episode, by SMAC's rules."""
-        facts = self.facts
+        facts = self.facts.of(after)
         fallen = [(after.health[units] <= 0).astype(jnp.int32).sum(axis=0) for units in (facts.allies, facts.enemies)]
-        no_ally, no_enemy = (self._beaten(after, units) for units in (facts.allies, facts.enemies))
+        no_ally, no_enemy = (self._beaten(facts, after, units) for units in (facts.allies, facts.enemies))
         # At once is a draw; but SMAC looks at healers that are left alone one side after the other, its own first.
-        lost = no_ally if facts.heals.any() else no_ally & ~no_enemy
+        lost = no_ally if possible(facts.heals) else no_ally & ~no_enemy
         won = no_enemy & ~no_ally
         terminated = no_ally | no_enemy
         return Outcome(
-            reward=self._reward(before, after, won, lost),
+            reward=self._reward(facts, before, after, won, lost),
             terminated=terminated,
             truncated=~terminated & (steps >= self.map.limit),
             info={"won": won, "dead_allies": fallen[0], "dead_enemies": fallen[1]},
         )
 
-    def _beaten(self, now: Bodies, units: slice) -> Bool[Array, "*b"]:
+    def _beaten(self, facts: Facts, now: Bodies, units: slice) -> Bool[Array, "*b"]:
         """Whether nobody of a side is left who can fight."""
         fallen = now.health[units] <= 0
-        healers = self.facts.heals[units]
-        return (fallen | like(healers, fallen) if healers.any() else fallen).all(axis=0)
+        healers = facts.heals[units]
+        return (fallen | like(healers, fallen) if possible(healers) else fallen).all(axis=0)
 
-    def _reward(self, before: Bodies, after: Bodies, won: Bool[Array, "*b"], lost: Bool[Array, "*b"]) -> Float[Array, "*b"]:
+    def _reward(
+        self, facts: Facts, before: Bodies, after: Bodies, won: Bool[Array, "*b"], lost: Bool[Array, "*b"]
+    ) -> Float[Array, "*b"]:
         """SMAC's reward. By default it takes the size of the damage, so that enemies recovering their shields pay as well."""
-        settings, facts = self.settings, self.facts
+        settings = self.settings
         if settings.reward_sparse:
             return won.astype(jnp.float32) - lost.astype(jnp.float32)
         killed = ((before.health > 0) & (after.health <= 0)).astype(jnp.float32) * settings.reward_death_value
         toll = before.health + before.shield - after.health - after.shield + killed
         reward = toll[facts.enemies].sum(axis=0)
         if settings.reward_only_positive:
-            reward = jnp.abs(reward)
+            reward = jnp.abs(reward) if settings.reward_recovery else jnp.maximum(reward, 0.0)
         else:
             reward = reward - settings.reward_negative_scale * toll[facts.allies].sum(axis=0)
         reward = reward + jnp.where(won, settings.reward_win, 0.0) + jnp.where(lost, settings.reward_defeat, 0.0)
-        return reward * (settings.reward_scale_rate / self.max_reward) if settings.reward_scale else reward
+        return reward * (settings.reward_scale_rate / self._most(facts)) if settings.reward_scale else reward
 
     def snapshot(self, state: SmacState) -> Snapshot:
         """The picture of one world."""
-        facts, now = self.facts, state.bodies
+        facts, now = self.facts.of(state.bodies), state.bodies
         others = (np.arange(facts.n_units) < facts.n_allies) != facts.heals  # whose target is counted among the enemies
-        offset = np.where(others, facts.n_allies, 0).astype(np.int32)
+        offset = others * np.int32(facts.n_allies)
         return Snapshot(
             x=now.pos[0],
             y=now.pos[1],
@@ -216,7 +227,15 @@ class Smac:
             target=jnp.where(state.attacked & (now.target >= 0), now.target + offset, -1),
             team=jnp.asarray((np.arange(facts.n_units) >= facts.n_allies).astype(np.int32)),
             energy=jnp.zeros_like(now.health) if now.energy is None else now.energy,
+            kind=now.kind,
         )
+
+    def facts_of(self, snapshot: Snapshot) -> FixedFacts:
+        """The facts of the episode that a snapshot is of."""
+        if isinstance(self.facts, DrawnFacts):
+            return self.facts.fixed(np.asarray(snapshot.kind))
+        assert isinstance(self.facts, FixedFacts)
+        return self.facts
 
 
 class SmacBatch:
@@ -265,12 +284,12 @@ def widen(array: Array) -> Array:
     return jnp.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, idle)]) if idle else array
 
 
-def spec_of(map_name: str, battle: BattleMap, settings: SmacSettings) -> EnvSpec:
+def spec_of(map_name: str, battle: Battle, settings: SmacSettings) -> EnvSpec:
     """The sizes of a battle, and where its units stand in the state."""
     n_actions, obs_dim, state_dim = sizes(battle, settings)
     return EnvSpec(
         name=f"smac/{map_name}",
-        n_agents=len(battle.ally_kinds()),
+        n_agents=battle.n_allies,
         n_actions=n_actions,
         obs_dim=obs_dim,
         state_dim=state_dim,
@@ -283,36 +302,11 @@ def spec_of(map_name: str, battle: BattleMap, settings: SmacSettings) -> EnvSpec
     )
 
 
-def make(map_name: str, settings: SmacSettings = SmacSettings()) -> Smac:  # noqa: B008  (frozen)
-    """The battle `map_name`."""
-    if map_name not in MAPS:
-        near = difflib.get_close_matches(map_name, MAPS, n=1, cutoff=0.0)
-        rest = [name for name in MAPS if name not in near]
+def make(map_name: str, settings: SmacSettings | None = None) -> Smac:
+    """The battle `map_name`, by default with the settings of SMAC; a skirmish with those of SMACv2."""
+    known = [*MAPS, *SKIRMISHES]
+    if map_name not in known:
+        near = difflib.get_close_matches(map_name, known, n=1, cutoff=0.0)
+        rest = [name for name in known if name not in near]
         raise ValueError(f"there is no map {map_name!r}; did you mean {near[0]}? The others are {', '.join(rest)}")
-    return Smac(map_name, settings)
-
-
-def key_words(key: PRNGKeyArray, batch_axes: int) -> Array:
-    """The raw words of a key or of a batch of keys, words first: [W, *b] uint32."""
-    words = jax.random.key_data(key)
-    return worlds_first(words, batch_axes)
-
-
-def uniform(words: Array, n: int, first: int) -> Float[Array, "n *b"]:
-    """`n` numbers in [0, 1) per key; calls whose ranges `first ... first + n` do not meet are independent.
-
-    The counter-based generators of `jax.random` take longer than all the physics of a small battle. A key's words are random and
-    used once, so that hashing them with a counter is enough: the finaliser is the `lowbias32` of C. Wellons' hash prospector.
-    """
-    counter = np.arange(first, first + n, dtype=np.uint32) * np.uint32(0x9E3779B9)
-    bits = like(counter, jnp.empty((n, *words.shape[1:])))
-    for word in words:
-        bits = scramble(bits ^ word[None])
-    return (bits >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
-
-
-def scramble(bits: Array) -> Array:
-    """A bijection of uint32 in which every output bit depends on every input bit."""
-    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x7FEB352D)
-    bits = (bits ^ (bits >> 15)) * jnp.uint32(0x846CA68B)
-    return bits ^ (bits >> 16)
+    return Smac(map_name, settings or (SkirmishSettings() if map_name in SKIRMISHES else SmacSettings()))
