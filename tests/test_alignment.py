@@ -74,13 +74,13 @@ def two_segments(request):
 
 def test_a_segment_has_t_transitions_between_t_plus_1_decisions(two_segments):
     _, (_, segment, _), _ = two_segments
-    assert {x.shape[:2] for x in segment.decisions} == {(T + 1, B)}
+    assert {x.shape[:2] for x in jax.tree.leaves(segment.decisions)} == {(T + 1, B)}
     assert {x.shape[:2] for x in (segment.action, segment.reward, segment.terminated, segment.mask)} == {(T, B)}
 
 
 def test_the_last_decision_of_a_segment_is_the_first_of_the_next(two_segments):
     _, (_, one, _), (_, two, _) = two_segments
-    for last, first in zip(one.decisions, two.decisions, strict=True):
+    for last, first in zip(*map(jax.tree.leaves, (one.decisions, two.decisions)), strict=True):
         np.testing.assert_array_equal(last[T], first[0])
 
 

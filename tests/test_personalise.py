@@ -412,9 +412,9 @@ def noisy(key):
 def test_renewing_a_latent_at_every_step_changes_nothing_at_all(key):
     agent = noisy(key)
     some = decisions(key, 20, jax.random.bernoulli(key, 0.2, (20, B)))
-    plain, hidden = eqx.filter_jit(unroll)(agent, jnp.zeros((B, N, agent.carry_dim)), some, key)
+    plain, hidden, _ = eqx.filter_jit(unroll)(agent, jnp.zeros((B, N, agent.carry_dim)), some, key)
     held = Broadcast(agent, 1)
-    q, carried = eqx.filter_jit(unroll)(held, jnp.zeros((B, N, held.carry_dim)), some, key)
+    q, carried, _ = eqx.filter_jit(unroll)(held, jnp.zeros((B, N, held.carry_dim)), some, key)
     np.testing.assert_array_equal(q, plain)
     np.testing.assert_array_equal(carried[..., :H], hidden)
     assert (carried[..., -1] == 0).all()
@@ -427,7 +427,7 @@ def test_a_latent_is_held_for_an_interval_and_begins_anew_with_an_episode(key):
     agent = Broadcast(PersonalisedAgent(SPEC, H, Z, DirectLatent(FUSIONS["film"](key)), key), 3)
     assert agent.carry_dim == H + Z + 1
     before = jnp.full((B, N, agent.carry_dim), 0.5).at[..., -1].set(1.0)
-    q, carried = eqx.filter_jit(unroll)(agent, before, some, key)
+    q, carried, _ = eqx.filter_jit(unroll)(agent, before, some, key)
     fresh, _ = agent.agent.latent.moments(local_input(some, SPEC.n_actions), some.state)
     renewed = {0: [0, 0, 0, 3, 3, 5, 5, 5, 8, 8, 8, 11, 11, 11, 14, 14, 14, 17], 1: [-1, -1, 2, 2, 2, 5, 5, 5, 8, 8, 8]}
     for world, since in renewed.items():

@@ -9,7 +9,7 @@ from limbeck.envs import probe
 from limbeck.methods import bases, ptde
 from limbeck.methods.q_learning import QSettings
 from limbeck.nets.unroll import decide
-from limbeck.types import LOCAL, PRIVILEGED, Decision
+from limbeck.types import FULL, LOCAL, PRIVILEGED, Decision
 
 ENV = probe.Lever()
 N, A = ENV.spec.n_agents, ENV.spec.n_actions
@@ -98,7 +98,7 @@ def test_the_teacher_sees_the_state_of_the_moment(of_the_teacher):
 
 def test_the_views_say_the_same():
     assert "state" not in LOCAL and set(PRIVILEGED) - set(LOCAL) == {"state"}
-    assert set(PRIVILEGED) == set(Decision._fields)
+    assert set(PRIVILEGED) | set(FULL) == set(Decision._fields) and set(FULL) - set(LOCAL) == {"full_obs"}
     assert TEACHER.policies["greedy"].view == PRIVILEGED
     for mixer in bases.BASES:
         algorithm = bases.build(probe.Switch().spec, QSettings(mixer=mixer))
