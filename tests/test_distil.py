@@ -27,8 +27,8 @@ from limbeck.evaluate import evaluate
 from limbeck.methods import bases, ctds, ddn, igm_da
 from limbeck.methods.q_learning import Carried
 from limbeck.nets.agents import RecurrentAgent
-from limbeck.nets.blocks import ROWS, BlockAgent, ObservationHypernetwork, RawState, bilinear
-from limbeck.nets.unroll import unroll
+from limbeck.nets.blocks import ROWS, BlockAgent, Features, ObservationHypernetwork, RawState, bilinear
+from limbeck.nets.unroll import Values, early, unroll
 from limbeck.runs import RunConfig, build, make_env, start
 from limbeck.train import train
 from limbeck.types import FULL, LOCAL, Decision, EnvSpec, Observation, Outcome, Segment
@@ -303,11 +303,8 @@ def test_the_raw_state_is_read_alike_by_all_agents():
 
 
 def test_the_external_distillation_by_hand():
-    class View:
-        """What `external` reads of the two."""
-
-        def __init__(self, q, block, first):
-            self.q, self.extra = q, type("Extra", (), {"block": block, "first": first})
+    def values(q, block, first):
+        return Values(q, q, Features(block, first))
 
     # One decision, one world, two agents, of which the second is dead; one action of two is not available to nobody.
     alive = jnp.array([[[True, False]]])
@@ -315,12 +312,12 @@ def test_the_external_distillation_by_hand():
     seen = jax.tree.map(lambda x: x[:, :1], local)._replace(
         alive=jnp.concatenate([alive, alive]), avail_actions=jnp.ones((2, 1, 2, 2), bool)
     )
-    some = Segment(seen, *[None] * 4, carry0=None)  # type: ignore[arg-type]
+    seen = early(seen)
     even, odd = jnp.zeros((1, 1, 2, 2)), jnp.broadcast_to(jnp.array([0.0, math.log(3.0)]), (1, 1, 2, 2))
     divergence = 0.25 * math.log(0.5) + 0.75 * math.log(1.5)
-    own, taught = View(even, even + 1, even), View(odd, odd, odd)
+    own, taught = values(even, even + 1, even), values(odd, odd, odd)
     weights = ddn.DDNSettings(block_weight=2.0, q_weight=3.0, feature_weight=5.0)
-    total, parts = ddn.external(own, taught, some, weights)
+    total, parts = ddn.external(own, taught, seen, weights)
     block = (1 + (math.log(3.0) - 1) ** 2) / 2
     assert parts["loss_block"] == pytest.approx(block, rel=1e-5)
     assert parts["loss_q"] == pytest.approx(divergence, rel=1e-4) and parts["loss_feature"] == pytest.approx(divergence, rel=1e-4)

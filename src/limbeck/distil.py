@@ -26,11 +26,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from limbeck.errors import BadSetting, NotOffered, unknown
+from limbeck.errors import NotOffered, unknown
 from limbeck.losses import masked_mean
 from limbeck.nets.agents import Agent
-from limbeck.nets.greedy import UNAVAILABLE, greedy, q_policy
-from limbeck.nets.unroll import unroll
+from limbeck.nets.greedy import UNAVAILABLE, best_actions, greedy, q_policy, start_of
+from limbeck.nets.unroll import Values, early, unroll
 from limbeck.replay import Dataset
 from limbeck.types import LOCAL, Algorithm, Decision, EnvSpec, Policy, Segment, Source
 
@@ -169,16 +169,8 @@ class Both(NamedTuple):
     student: Float[Array, "B N H"]
 
 
-class Views(NamedTuple):
-    """What one of the two makes of all decisions of a segment."""
-
-    q: Float[Array, "L B N A"]
-    hidden: Float[Array, "L B N H"]
-    extra: Any
-
-
-Match = Callable[[Any, Any, Segment], tuple[Float[Array, ""], dict[str, Array]]]
-"""(student's views, teacher's views without a gradient, segment) -> loss and metrics"""
+Match = Callable[[Values, Values, Decision], tuple[Float[Array, ""], dict[str, Array]]]
+"""(student's values, teacher's without a gradient, the T decisions that they are about) -> loss and metrics"""
 COLLECTORS = ("teacher", "student", "mix")
 
 
@@ -210,7 +202,7 @@ def together(spec: EnvSpec, teacher: Any, student: Student, view: tuple[str, ...
     if student.collects not in COLLECTORS:
         raise unknown("collector", student.collects, COLLECTORS)
     width = jax.eval_shape(student.make, jax.random.key(0)).carry_dim
-    by_student = q_policy(lambda params: params.student, view, lambda worlds: jnp.zeros((worlds, spec.n_agents, width)))
+    by_student = q_policy(lambda params: params.student, view, start_of(spec, width))
     by_teacher = teacher.policies[teacher.main]
 
     def init(key: PRNGKeyArray) -> Taught:
@@ -229,11 +221,11 @@ def together(spec: EnvSpec, teacher: Any, student: Student, view: tuple[str, ...
 
     def loss(params: Taught, target: PyTree, segment: Segment, key: PRNGKeyArray) -> tuple[Array, dict[str, Array]]:
         seen = segment.decisions
-        own = Views(*unroll(params.student, segment.carry0.student, seen, jax.random.fold_in(key, 3)))
-        best = greedy(jax.lax.stop_gradient(own.q), seen.avail_actions) if student.chooses else None
+        own = unroll(params.student, segment.carry0.student, seen, jax.random.fold_in(key, 3))
+        best = best_actions(own.q, seen) if student.chooses else None
         of_teacher = segment._replace(carry0=segment.carry0.teacher)
-        found, metrics, views = teacher.study(params.teacher, target, of_teacher, key, best)
-        distance, more = student.match(own, jax.lax.stop_gradient(views), segment)
+        found, metrics, values = teacher.study(params.teacher, target, of_teacher, key, best)
+        distance, more = student.match(early(own), early(jax.lax.stop_gradient(values)), early(seen))
         return found + distance, metrics | {"distil_loss": distance} | more
 
     return Algorithm(
@@ -275,12 +267,6 @@ def apart(record: Callable[..., Any], **optimisers: optax.GradientTransformation
         return record(**steps), states
 
     return optax.GradientTransformation(init, update)
-
-
-def check_share(name: str, value: float) -> None:
-    """Raises BadSetting unless a setting lies between 0 and 1."""
-    if not 0 <= value <= 1:
-        raise BadSetting(f"{name} is {value}; it must be between 0 and 1")
 
 
 def shows_everything(spec: EnvSpec, who: str) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -243,6 +243,13 @@ def load(path: str | Path) -> Loaded:
     return Loaded(str(path), config, algorithm, jax.tree.map(jax.numpy.asarray, params), folder)
 
 
+def common_world(runs: Sequence[Loaded], env: str | None = None) -> AnyEnvironment:
+    """The world of the first run, or another by name with its settings, and what any of their methods asks of worlds."""
+    wishes = {setting: value for run in runs for setting, value in find_method(run.config.method).world.items()}
+    first = runs[0].config
+    return world_for(wishes, env or first.env, first.env_settings)
+
+
 def compare(paths: list[str], episodes: int, seed: int = 0, env: str | None = None) -> Table:
     """Runs side by side in the same episodes.
 
@@ -260,9 +267,7 @@ def compare(paths: list[str], episodes: int, seed: int = 0, env: str | None = No
         CheckpointError, UnknownName, BadSetting: see `load`; or worlds that differ.
     """
     runs = [load(path) for path in paths]
-    wishes = {setting: value for run in runs for setting, value in find_method(run.config.method).world.items()}
-    first = runs[0].config
-    world = world_for(wishes, env or first.env, first.env_settings)
+    world = common_world(runs, env)
     policies, teachers = {}, {}
     for run in runs:
         spec = make_env(run.config).spec
@@ -282,22 +287,9 @@ def compare(paths: list[str], episodes: int, seed: int = 0, env: str | None = No
 
 
 _SIZES = (
-    *(
-        "hidden",
-        "embed",
-        "hyper",
-        "latent",
-        "heads",
-        "kernels",
-        "kernel_layers",
-        "central",
-        "alpha",
-        "rank",
-        "interval",
-        "width",
-        "temperature",
-    ),
-    *("segment", "batch", "buffer", "rows", "updates", "target_every", "lr", "student_lr", "novelty_lr"),
+    *("hidden", "embed", "hyper", "latent", "width", "heads", "kernels", "kernel_layers", "central", "alpha", "rank"),
+    *("segment", "batch", "buffer", "rows", "updates", "target_every", "interval"),
+    *("temperature", "lr", "student_lr", "novelty_lr"),
 )
 """settings that make sense only above zero, in whatever method has them"""
 

@@ -16,6 +16,7 @@ from limbeck.envs.smac.world import Smac
 from limbeck.errors import BadSetting, LimbeckError, unknown
 from limbeck.play import Recording, record
 from limbeck.runs import Loaded
+from limbeck.types import LOCAL
 
 MOST = 4
 """battles that fit side by side"""
@@ -38,7 +39,7 @@ class Player(NamedTuple):
     @property
     def note(self) -> str:
         """Where it comes from, and what it may look at."""
-        sees = "everything" if "state" in self.run.algorithm.policies[self.policy].view else "its own surroundings"
+        sees = "everything" if set(self.run.algorithm.policies[self.policy].view) - set(LOCAL) else "its own surroundings"
         return f"{self.run.name} · {self.run.config.method} · each agent sees {sees}"
 
 
@@ -142,7 +143,7 @@ def _common_world(cast: Sequence[Player]) -> Smac:
         if _world(player.run) != _world(first):
             worlds = [f"{run.name} was trained in {_world(run)}" for run in (first, player.run)]
             raise BadSetting(f"{', '.join(worlds)}: only runs of the same world can play the same episode")
-    env = runs.make_env(first.config)
+    env = runs.common_world([player.run for player in cast])
     if not isinstance(env, Smac):
         raise BadSetting(f"{first.name} was trained in {first.config.env}, which cannot be drawn; only battles can, smac/...")
     return env

@@ -25,7 +25,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from limbeck.methods.bases import learn_on_base
 from limbeck.methods.q_learning import QParams, QSettings
 from limbeck.nets.advising import AdvisedAgent
-from limbeck.nets.greedy import q_policy
+from limbeck.nets.greedy import q_policy, start_of
 from limbeck.types import LOCAL, PRIVILEGED, Algorithm, EnvSpec, Segment
 
 EPSILON = 1e-8
@@ -64,9 +64,7 @@ def build(spec: EnvSpec, settings: CADPSettings = CADPSettings(), **changes: Any
         weight = jnp.where(steps >= settings.prune_after, settings.prune_weight, 0.0)
         return 0.5 * weight * loss, {"pruning": loss, "own_attention": own_attention(attention, alive)}
 
-    def init_carry(worlds: int) -> Array:
-        return jnp.zeros((worlds, spec.n_agents, settings.hidden))
-
+    init_carry = start_of(spec, settings.hidden)
     policies = {
         "student": q_policy(lambda params: params.agent.alone, LOCAL, init_carry),
         # It does not look at the state, but at what all agents observe: no view for execution.

@@ -12,14 +12,14 @@ does so, by default they are left out. The preset `paper` is its recipe.
 from dataclasses import dataclass, replace
 from typing import Any
 
-import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from limbeck.distil import Student, match_q, over_agents, shows_everything, together
 from limbeck.methods.bases import learn_on_base
-from limbeck.methods.q_learning import OPTIMISERS, PRESETS, QSettings, early
+from limbeck.methods.q_learning import PRESETS, QSettings, optimiser_of
 from limbeck.nets.agents import RecurrentAgent
-from limbeck.types import FULL, Algorithm, EnvSpec, Segment
+from limbeck.nets.unroll import Values
+from limbeck.types import FULL, Algorithm, Decision, EnvSpec
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,9 @@ def build(spec: EnvSpec, settings: CTDSSettings = CTDSSettings(), **changes: Any
     def make(key: PRNGKeyArray) -> RecurrentAgent:
         return RecurrentAgent(spec, hidden, key)
 
-    def match(own: Any, taught: Any, segment: Segment) -> tuple[Array, dict[str, Array]]:
-        seen = early(segment.decisions)
-        error = match_q(own.q[:-1], taught.q[:-1], None if settings.faithful else seen.avail_actions)
+    def match(own: Values, taught: Values, seen: Decision) -> tuple[Array, dict[str, Array]]:
+        error = match_q(own.q, taught.q, None if settings.faithful else seen.avail_actions)
         return over_agents(error, seen.alive | settings.faithful, mean=False), {}
 
-    optimiser = optax.chain(optax.clip_by_global_norm(settings.max_grad_norm), OPTIMISERS[settings.optimiser](settings.student_lr))
+    optimiser = optimiser_of(settings, settings.optimiser, settings.student_lr)
     return together(spec, teacher, Student(make, match, optimiser))

@@ -19,6 +19,7 @@ the untrained predictor.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -27,15 +28,16 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from limbeck.distil import Student, Taught, apart, check_share, match_policy, over_agents, part_of, together
-from limbeck.errors import unknown
+from limbeck.distil import Student, Taught, apart, match_policy, over_agents, part_of, together
+from limbeck.errors import BadSetting, unknown
 from limbeck.methods.bases import learn_on_base
-from limbeck.methods.q_learning import OPTIMISERS, PRESETS, QSettings, early
+from limbeck.methods.q_learning import OPTIMISERS, PRESETS, QSettings, optimiser_of
 from limbeck.nets.agents import local_dim
 from limbeck.nets.blocks import Block, BlockAgent, ObservationHypernetwork, RawState
 from limbeck.nets.fusion import StateHypernetwork
 from limbeck.nets.mixers import Layers
-from limbeck.types import PRIVILEGED, Algorithm, EnvSpec, Segment
+from limbeck.nets.unroll import Values
+from limbeck.types import PRIVILEGED, Algorithm, Decision, EnvSpec, Segment
 
 FUSIONS = ("linear", "elu", "raw")
 INTRINSIC = ("mask", "scale", "falling")
@@ -103,13 +105,8 @@ def build(spec: EnvSpec, settings: DDNSettings = DDNSettings(), **changes: Any) 
         return BlockAgent(spec, block, settings.width, settings.hidden, key_agent)
 
     guide = learn_on_base(spec, settings, make_guide, PRIVILEGED)
-    adam = OPTIMISERS[settings.student_optimiser](settings.student_lr)
-    optimiser = optax.chain(optax.clip_by_global_norm(settings.max_grad_norm), adam)
-
-    def match(own: Any, taught: Any, segment: Segment) -> tuple[Array, dict[str, Array]]:
-        return external(early(own), early(taught), segment, settings)
-
-    double = together(spec, guide, Student(make_local, match, optimiser, settings.collects))
+    optimiser = optimiser_of(settings, settings.student_optimiser, settings.student_lr)
+    double = together(spec, guide, Student(make_local, partial(external, s=settings), optimiser, settings.collects))
     return double if settings.mu == 0 else curious(spec, double, settings)
 
 
@@ -121,9 +118,8 @@ def fusion_block(spec: EnvSpec, settings: DDNSettings, key: PRNGKeyArray) -> Blo
     return StateHypernetwork(local_dim(spec), spec.state_dim, settings.hidden, settings.width, key, linear)
 
 
-def external(own: Any, taught: Any, segment: Segment, s: DDNSettings) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """L_B + L_Q + L_F of T decisions, from the views of both. `taught` is a constant."""
-    seen = early(segment.decisions)
+def external(own: Values, taught: Values, seen: Decision, s: DDNSettings) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """L_B + L_Q + L_F of T decisions. `taught` is a constant."""
     blocks = ((own.extra.block - taught.extra.block) ** 2).mean(-1)
     values = match_policy(own.q, taught.q, seen.avail_actions, s.temperature)
     features = match_policy(own.extra.first, taught.extra.first)
@@ -215,7 +211,8 @@ def curious(spec: EnvSpec, algorithm: Algorithm, settings: DDNSettings) -> Algor
 
 
 def _check(settings: DDNSettings) -> None:
-    check_share("mu", settings.mu)
+    if not 0 <= settings.mu <= 1:
+        raise BadSetting(f"mu is {settings.mu}; it must be between 0 and 1")
     for what, known in (("fusion", FUSIONS), ("intrinsic", INTRINSIC), ("student_optimiser", tuple(OPTIMISERS))):
         if getattr(settings, what) not in known:
             raise unknown(what, getattr(settings, what), known)

@@ -18,15 +18,15 @@ their code.
 from dataclasses import dataclass, replace
 from typing import Any
 
-import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from limbeck.distil import Student, match_action, over_agents, shows_everything, together
 from limbeck.errors import unknown
 from limbeck.methods.bases import learn_on_base
-from limbeck.methods.q_learning import OPTIMISERS, PRESETS, QSettings, early
+from limbeck.methods.q_learning import PRESETS, QSettings
 from limbeck.nets.agents import RecurrentAgent
-from limbeck.types import FULL, LOCAL, Algorithm, EnvSpec, Segment
+from limbeck.nets.unroll import Values
+from limbeck.types import FULL, Algorithm, Decision, EnvSpec
 
 VARIANTS = ("dagger", "bc")
 SEES = ("obs", "avail_actions")
@@ -65,12 +65,10 @@ def build(spec: EnvSpec, settings: IGMDASettings = IGMDASettings(), **changes: A
     def make(key: PRNGKeyArray) -> RecurrentAgent:
         return RecurrentAgent(spec, hidden, key, SEES)
 
-    def match(own: Any, taught: Any, segment: Segment) -> tuple[Array, dict[str, Array]]:
-        seen = early(segment.decisions)
-        error = match_action(own.q[:-1], taught.q[:-1], seen.avail_actions, only_available=not settings.faithful)
+    def match(own: Values, taught: Values, seen: Decision) -> tuple[Array, dict[str, Array]]:
+        error = match_action(own.q, taught.q, seen.avail_actions, only_available=not settings.faithful)
         return settings.imitation_weight * over_agents(error, seen.alive | settings.faithful), {}
 
-    optimiser = optax.chain(optax.clip_by_global_norm(settings.max_grad_norm), OPTIMISERS[settings.optimiser](settings.lr))
     dagger = settings.variant == "dagger"
-    learner = Student(make, match, optimiser, collects="student" if dagger else "teacher", chooses=dagger)
-    return together(spec, expert, learner, LOCAL)
+    learner = Student(make, match, expert.optimiser, collects="student" if dagger else "teacher", chooses=dagger)
+    return together(spec, expert, learner)

@@ -34,8 +34,9 @@ from limbeck.methods.bases import learn_on_base
 from limbeck.methods.q_learning import QParams, QSettings
 from limbeck.nets.agents import local_dim, local_input
 from limbeck.nets.fusion import FeatureModulation, Fusion, LowRankHypernetwork, StateHypernetwork, UnitAttention
-from limbeck.nets.greedy import q_policy
+from limbeck.nets.greedy import q_policy, start_of
 from limbeck.nets.personalise import Latent, LocalLatent, PersonalisedAgent, PersonalisedLatent, UnifiedLatent
+from limbeck.nets.unroll import early
 from limbeck.types import LOCAL, PRIVILEGED, Algorithm, EnvSpec, Segment
 
 
@@ -136,22 +137,19 @@ def student(
     settings = replace(settings, **changes)
     half = jnp.float16 if spec.unit_scale else jnp.float32
     frozen = trained.agent
-    hidden = frozen.core.hidden_size
     latent = frozen.latent_dim
 
     def init(key: PRNGKeyArray) -> StudentParams:
         return StudentParams(LocalLatent(spec, latent, latent, key), frozen)
 
     def label(params: StudentParams, segment: Segment) -> Rows:
-        seen = jax.tree.map(lambda x: x[:-1], segment.decisions)
+        seen = early(segment.decisions)
         x = local_input(seen, spec.n_actions)
         mean, _ = params.teacher.latent.moments(x, seen.state)
         rows = Rows(x.astype(half), mean, seen.alive.astype(jnp.float32))
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[3:]), rows)
 
-    def init_carry(worlds: int) -> Array:
-        return jnp.zeros((worlds, spec.n_agents, hidden))
-
+    init_carry = start_of(spec, frozen.carry_dim)
     which: Any = StudentParams("learn", "freeze")  # type: ignore[arg-type]
     return offline(
         spec,

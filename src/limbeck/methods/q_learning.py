@@ -22,9 +22,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from limbeck.errors import unknown
 from limbeck.losses import masked_mean, td_lambda
 from limbeck.nets.agents import Agent
-from limbeck.nets.greedy import UNAVAILABLE, greedy, q_policy
+from limbeck.nets.greedy import UNAVAILABLE, best_actions, q_policy, start_of
 from limbeck.nets.mixers import Joint, Mixer
-from limbeck.nets.unroll import decide, unroll
+from limbeck.nets.unroll import Values, decide, unroll
 from limbeck.replay import Replay
 from limbeck.types import Algorithm, Decision, EnvSpec, Policy, Segment, Source
 
@@ -107,6 +107,17 @@ OPTIMISERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
 }
 
 
+def optimiser_of(settings: QSettings, name: str, lr: float) -> optax.GradientTransformation:
+    """An optimiser behind the limit on the gradient's norm.
+
+    Raises:
+        UnknownName: there is no such optimiser.
+    """
+    if name not in OPTIMISERS:
+        raise unknown("optimiser", name, OPTIMISERS)
+    return optax.chain(optax.clip_by_global_norm(settings.max_grad_norm), OPTIMISERS[name](lr))
+
+
 class QParams(NamedTuple):
     """What is learned."""
 
@@ -114,15 +125,6 @@ class QParams(NamedTuple):
     mixer: Mixer
     critic: Any = None
     """what the loss needs besides; a critic with an `agent` of its own is carried along while the first one acts"""
-
-
-class Values(NamedTuple):
-    """What an agent makes of L decisions in a row."""
-
-    q: Float[Array, "L B N A"]
-    hidden: Float[Array, "L B N H"]
-    extra: Any = None
-    """what its head read besides"""
 
 
 class Online(NamedTuple):
@@ -201,8 +203,7 @@ def q_learning(
     Raises:
         UnknownName: there is no such optimiser.
     """
-    if settings.optimiser not in OPTIMISERS:
-        raise unknown("optimiser", settings.optimiser, OPTIMISERS)
+    optimiser = optimiser_of(settings, settings.optimiser, settings.lr)
     width = jax.eval_shape(make_agent, jax.random.key(0)).carry_dim
 
     def init(key: PRNGKeyArray) -> QParams:
@@ -220,15 +221,12 @@ def q_learning(
             found, metrics = found + more, metrics | others
         return found, metrics, online.values
 
-    def agent_carry(worlds: int) -> Array:
-        return jnp.zeros((worlds, spec.n_agents, width))
-
+    agent_carry = start_of(spec, width)
     policy = q_policy(lambda params: params.agent, view, agent_carry)
     act, init_carry = policy.act, agent_carry
     if base.recurrent_critic:
         act, init_carry = _with_critic(policy, spec, settings)
     falling = optax.linear_schedule(settings.eps_start, settings.eps_end, settings.eps_steps)
-    clip = optax.clip_by_global_norm(settings.max_grad_norm)
     return QLearning(
         study=study,
         init=init,
@@ -242,7 +240,7 @@ def q_learning(
             settings.updates,
             settings.learn_after,
         ),
-        optimiser=optax.chain(clip, OPTIMISERS[settings.optimiser](settings.lr)),
+        optimiser=optimiser,
         policies={"greedy": policy},
         init_target=lambda params: Lagged(params, jnp.zeros((), jnp.int32)),
         after_collect=lambda params, target, segment, steps: target._replace(steps=steps),
@@ -275,13 +273,13 @@ def _with_critic(policy: Policy, spec: EnvSpec, settings: QSettings) -> tuple[Ca
 def values_of(agent: Agent, segment: Segment, key: PRNGKeyArray) -> Values:
     """The agent's values at all T + 1 decisions of a segment, from the recurrent state that was stored with it."""
     carry = segment.carry0.agent if isinstance(segment.carry0, Carried) else segment.carry0
-    return Values(*unroll(agent, carry, segment.decisions, key))
+    return unroll(agent, carry, segment.decisions, key)
 
 
 def online_of(agent: Agent, segment: Segment, key: PRNGKeyArray, best: Array | None = None) -> Online:
     """The learning agent's values, and its own best actions unless others are given."""
     values = values_of(agent, segment, key)
-    return Online(values, best_actions(values, segment.decisions) if best is None else best)
+    return Online(values, best_actions(values.q, segment.decisions) if best is None else best)
 
 
 def online_key(key: PRNGKeyArray) -> PRNGKeyArray:
@@ -289,25 +287,10 @@ def online_key(key: PRNGKeyArray) -> PRNGKeyArray:
     return jax.random.split(key)[0]
 
 
-def best_actions(values: Values, decisions: Decision) -> Int[Array, "L B N"]:
-    """Every agent's best available action. No gradient."""
-    return greedy(jax.lax.stop_gradient(values.q), decisions.avail_actions)
-
-
 def joint(values: Values, action: Int[Array, "L B N"], decisions: Decision) -> Joint:
     """A joint action at each of L decisions, as mixers and critics see it."""
     best = jnp.where(decisions.avail_actions, values.q, UNAVAILABLE).max(-1)
     return Joint(_of(values.q, action), decisions.state, best, action, values.hidden)
-
-
-def early(tree: Any) -> Any:
-    """Decisions 0 to T - 1, those at which the segment's transitions begin."""
-    return jax.tree.map(lambda x: x[:-1], tree)
-
-
-def late(tree: Any) -> Any:
-    """Decisions 1 to T, those at which the segment's transitions end."""
-    return jax.tree.map(lambda x: x[1:], tree)
 
 
 class Returns(NamedTuple):

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from limbeck.losses import masked_mean
-from limbeck.methods.q_learning import Online, QParams, QSettings, early, joint, late, returns_of, td_metrics, values_of
+from limbeck.methods.q_learning import Online, QParams, QSettings, joint, returns_of, td_metrics, values_of
+from limbeck.nets.unroll import early, late
 from limbeck.types import Segment
 
 

@@ -24,9 +24,7 @@ from limbeck.methods.q_learning import (
     QParams,
     QSettings,
     Returns,
-    early,
     joint,
-    late,
     returns_of,
     td_metrics,
     values_of,
@@ -34,6 +32,7 @@ from limbeck.methods.q_learning import (
 from limbeck.nets.agents import Agent, RecurrentAgent
 from limbeck.nets.chunks import in_chunks, sum_in_chunks
 from limbeck.nets.mixers import Joint, Mixer, Unrestricted
+from limbeck.nets.unroll import early, late
 from limbeck.types import EnvSpec, Segment
 
 Weigh = Callable[[Array, Returns, Array, Array], Array]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from limbeck.nets.agents import add_bias, affine, gru_drive, gru_step, local_input
+from limbeck.nets.chunks import in_chunks
 from limbeck.nets.fusion import Fusion
 from limbeck.types import Decision, EnvSpec
 
@@ -54,12 +55,7 @@ def bilinear(tensor: Float[Array, "D H Z"], x: Float[Array, "R D"], h: Float[Arr
         matrices = (x @ tensor.reshape(tensor.shape[0], -1)).reshape(-1, *tensor.shape[1:])
         return (h[:, None] @ matrices)[:, 0]
 
-    whole = x.shape[0] // ROWS * ROWS
-    parts = [some(tensor, x[whole:], h[whole:])] if whole < x.shape[0] else []
-    if whole:
-        blocks = (each[:whole].reshape(-1, ROWS, each.shape[-1]) for each in (x, h))
-        parts = [jax.lax.map(lambda at: some(tensor, *at), tuple(blocks)).reshape(whole, -1), *parts]
-    return jnp.concatenate(parts)
+    return in_chunks(lambda at: some(tensor, *at), (x, h), ROWS)
 
 
 class RawState(eqx.Module):

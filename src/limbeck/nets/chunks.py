@@ -13,7 +13,7 @@ CHUNK = 32
 
 
 def in_chunks(run: Callable[[PyTree], Array], tree: PyTree, chunk: int = CHUNK) -> Array:
-    """run(tree), for what takes every entry of the first axis, time, by itself."""
+    """run(tree), for what takes every entry of the first axis, such as time, by itself."""
     whole, rest = split(tree, chunk)
     parts = []
     if whole is not None:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from limbeck.nets.agents import Agent
 from limbeck.nets.unroll import decide
-from limbeck.types import Decision, Policy
+from limbeck.types import Decision, EnvSpec, Policy
 
 UNAVAILABLE = -1e9
 """the value of an action that is not available"""
@@ -17,6 +17,16 @@ UNAVAILABLE = -1e9
 def greedy(q: Float[Array, "*b A"], avail_actions: Array) -> Array:
     """The best available action of every agent."""
     return jnp.where(avail_actions, q, UNAVAILABLE).argmax(-1)
+
+
+def best_actions(q: Float[Array, "*b A"], decisions: Decision) -> Array:
+    """The same for decisions that are learned from. No gradient."""
+    return greedy(jax.lax.stop_gradient(q), decisions.avail_actions)
+
+
+def start_of(spec: EnvSpec, width: int) -> Callable[[int], Array]:
+    """B -> the recurrent states [B, N, width] before the first decision."""
+    return lambda worlds: jnp.zeros((worlds, spec.n_agents, width))
 
 
 def q_policy(agent_of: Callable[[PyTree], Agent], view: tuple[str, ...], init_carry: Callable[[int], PyTree]) -> Policy:

@@ -1,16 +1,36 @@
 """The only file that walks the time axis: batched encode, sequential core, batched head."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from limbeck.nets.agents import Agent
+from limbeck.nets.chunks import split
 from limbeck.types import Decision
 
 CHUNK = 16
 """Decisions encoded at once. Small enough for the working set to stay in a core's cache, large enough for big matrix products."""
+
+
+class Values(NamedTuple):
+    """What an agent makes of L decisions in a row."""
+
+    q: Float[Array, "L B N A"]
+    hidden: Float[Array, "L B N H"]
+    extra: Any = None
+    """what its head read besides"""
+
+
+def early(tree: Any) -> Any:
+    """Decisions 0 to T - 1, those at which a segment's transitions begin."""
+    return jax.tree.map(lambda x: x[:-1], tree)
+
+
+def late(tree: Any) -> Any:
+    """Decisions 1 to T, those at which a segment's transitions end."""
+    return jax.tree.map(lambda x: x[1:], tree)
 
 
 def decide(agent: Agent, hidden: Float[Array, "B N H"], decision: Decision, key: PRNGKeyArray) -> tuple[Array, Array]:
@@ -20,18 +40,15 @@ def decide(agent: Agent, hidden: Float[Array, "B N H"], decision: Decision, key:
     return agent.head(hidden, extra), hidden
 
 
-def unroll(
-    agent: Agent, hidden: Float[Array, "B N H"], decisions: Decision, key: PRNGKeyArray, chunk: int = CHUNK
-) -> tuple[Float[Array, "L B N A"], Float[Array, "L B N H"], Any]:
-    """L decisions [L, B, ...] in order, from the hidden state before the first -> q, hidden state and `extra` of each.
+def unroll(agent: Agent, hidden: Float[Array, "B N H"], decisions: Decision, key: PRNGKeyArray, chunk: int = CHUNK) -> Values:
+    """L decisions [L, B, ...] in order, from the hidden state before the first.
 
     The hidden state is reset exactly where `is_first` is set. Chunks of `chunk` decisions run as one batched product each.
     """
-    length = decisions.is_first.shape[0]
-    n_chunks, rest = divmod(length, chunk)
+    whole, rest = split(decisions, chunk)
     key_chunks, key_rest = jax.random.split(key)
 
-    def run(hidden: Array, at: tuple[Decision, PRNGKeyArray]) -> tuple[Array, tuple[Array, Array, Any]]:
+    def run(hidden: Array, at: tuple[Decision, PRNGKeyArray]) -> tuple[Array, Values]:
         some, key = at
         drive, extra = agent.encode(some, key)
 
@@ -41,15 +58,14 @@ def unroll(
             return hidden, hidden
 
         hidden, hiddens = jax.lax.scan(step, hidden, (drive, some.is_first))
-        return hidden, (agent.head(hiddens, extra), hiddens, extra)
+        return hidden, Values(agent.head(hiddens, extra), hiddens, extra)
 
     parts = []
-    if n_chunks:
-        whole = jax.tree.map(lambda x: x[: n_chunks * chunk].reshape(n_chunks, chunk, *x.shape[1:]), decisions)
-        hidden, found = jax.lax.scan(run, hidden, (whole, jax.random.split(key_chunks, n_chunks)))
-        parts.append(jax.tree.map(lambda x: x.reshape(n_chunks * chunk, *x.shape[2:]), found))
-    if rest:
-        parts.append(run(hidden, (jax.tree.map(lambda x: x[n_chunks * chunk :], decisions), key_rest))[1])
+    if whole is not None:
+        hidden, found = jax.lax.scan(run, hidden, (whole, jax.random.split(key_chunks, whole.is_first.shape[0])))
+        parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found))
+    if rest is not None:
+        parts.append(run(hidden, (rest, key_rest))[1])
     return parts[0] if len(parts) == 1 else jax.tree.map(lambda *each: jnp.concatenate(each), *parts)
 
 
