@@ -37,7 +37,17 @@ UNROLLED = 4
 
 
 apart = jax.lax.optimization_barrier
-"""keeps the stages of a tick in kernels of their own: merged, each use of a result would compute it again"""
+"""keeps the stages of a tick from being simplified into each other. On a CPU kernels may still be merged, see `settled`"""
+
+
+def settled(places: Array) -> Array:
+    """The same, in memory before anyone reads it.
+
+    The CPU's compiler drops barriers before it merges kernels, and then computes again what is read more than once: where ground
+    is two rectangles, all pushes for each of them, ten times slower. Around a branch it cannot merge.
+    """
+    known = places.ravel()[0] > -jnp.inf
+    return jax.lax.cond(known, lambda x: x, lambda x: x * jnp.nan, places)
 
 
 def tick(facts: Facts, orders: Orders, now: Bodies) -> Bodies:
@@ -262,7 +272,7 @@ def push(facts: Facts, now: Bodies, strides: Bool[Array, "U *b"]) -> Float[Array
 
 def confine(facts: Facts, pos: Float[Array, "2 U *b"]) -> Float[Array, "2 U *b"]:
     """The nearest place where the whole body is on ground that it may be on."""
-    ground = facts.ground()
+    ground, pos = facts.ground(), settled(pos)
     if len(ground) <= UNROLLED:
         places = [jnp.clip(pos, like(rectangle[:2], pos), like(rectangle[2:], pos)) for rectangle in ground]
         return reduce(lambda a, b: jnp.where((squared(a - pos) <= squared(b - pos))[None], a, b), places)
