@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from limbeck.methods import bases, cadp, copa, csrl, ctds, ddn, igm_da, ptde
+from limbeck.methods import bases, cadp, copa, csrl, ctds, ddn, igm_da, mappo, ptde
 from limbeck.methods.bases import BASES
 from limbeck.methods.q_learning import PRESETS, Base, QSettings
 from limbeck.types import Algorithm
@@ -37,8 +37,15 @@ def _base(name: str, base: Base) -> Method:
     return Method(base.summary, settings, bases.build, presets=_with_presets(settings, **base.defaults))
 
 
+def _on_policy(summary: str, settings: mappo.MAPPOSettings) -> Method:
+    presets = {name: replace(settings, **preset) for name, preset in mappo.PRESETS.items()}
+    return Method(summary, settings, mappo.build, presets=presets)
+
+
 METHODS = {
     **{name: _base(name, base) for name, base in BASES.items()},
+    "mappo": _on_policy("clipped policy gradients, and one value for the team", mappo.MAPPOSettings()),
+    "ippo": _on_policy("clipped policy gradients, and a value for each agent", mappo.MAPPOSettings(critic="local")),
     "ptde": Method(
         "teacher with personalised global information, on any mixer",
         ptde.TeacherSettings(),
