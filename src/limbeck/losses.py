@@ -40,7 +40,7 @@ def td_lambda(
 
 def gae(
     reward: Float[Array, "T *b"],
-    value: Float[Array, "T+1 *b"],
+    value: Float[Array, "L *b"],
     terminated: Bool[Array, "T *b"],
     mask: Float[Array, "T *b"],
     gamma: float,

@@ -93,7 +93,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-5m_vs_6m": _SCRIPT | {"epochs": 10, "clip": 0.05},
     "paper-MMM2": _SCRIPT | {"minibatches": 2, "out_gain": 1.0},
 }
-"""The authors' scripts for SMAC, for 10M steps with `worlds` 8. For 3s_vs_5z they also stack four observations; that is not done."""
+"""The authors' scripts for SMAC, for 10M steps with `worlds` 8. On 3s_vs_5z they also stack four observations; here nothing is."""
 
 CRITICS: dict[str, Callable[[EnvSpec, int, PRNGKeyArray], Recurrent]] = {"state": StateCritic, "local": LocalCritic}
 
@@ -232,7 +232,7 @@ def prepare(params: PPOParams, segment: Segment, settings: MAPPOSettings) -> Row
     return in_chunks(rows, settings.chunk)
 
 
-def advantages(segment: Segment, value: Float[Array, "T+1 B G"], settings: MAPPOSettings) -> tuple[Array, Array]:
+def advantages(segment: Segment, value: Float[Array, "L B G"], settings: MAPPOSettings) -> tuple[Array, Array]:
     """(advantages [T, B, N], standardised over the living; returns [T, B, G]) from values on the scale of returns."""
     team = jax.tree.map(lambda x: x[..., None], (segment.reward, segment.terminated, segment.mask))
     reward, terminated, mask = jax.tree.map(lambda x: jnp.broadcast_to(x, value[1:].shape), team)
