@@ -13,7 +13,7 @@ from limbeck.envs import probe
 from limbeck.envs.base import AutoReset
 from limbeck.errors import BadSetting, NotOffered, UnknownName
 from limbeck.learn import Learner
-from limbeck.methods import mappo
+from limbeck.methods import mappo, ptde
 from limbeck.methods.mappo import MAPPOSettings, advantages, ppo_loss, prepare
 from limbeck.nets.agents import RecurrentAgent
 from limbeck.nets.critics import ValueNorm
@@ -22,6 +22,7 @@ from limbeck.nets.teams import Team, one_each
 from limbeck.nets.unroll import decide, unroll
 from limbeck.rollout import collect, start
 from limbeck.train import train
+from limbeck.types import PRIVILEGED
 
 SMALL = {"hidden": 8, "segment": 7, "chunk": 3, "epochs": 2, "minibatches": 3, "gamma": 0.5, "gae_lambda": 0.5}
 TIMEOUT = probe.Timeout(length=5, casualty=2)
@@ -204,6 +205,41 @@ def test_a_light_is_remembered(critic):
     env = probe.Switch(delay=2)
     trained = train(env, mappo.build(env.spec, critic=critic, **LEARN), steps=60_000, worlds=32, devices=1)
     assert played(env, trained) > 0.98
+
+
+LEVER = probe.Lever(length=2)
+
+
+@cache
+def teacher(personaliser):
+    algorithm = ptde.teacher_on_mappo(LEVER.spec, personaliser=personaliser, latent=16, **LEARN)
+    return train(LEVER, algorithm, steps=120_000, worlds=32, devices=1)
+
+
+@pytest.mark.slow
+def test_personalised_actors_learn_what_no_local_team_can():
+    assert played(LEVER, teacher("gip")) > 0.95 * LEVER.optimum
+
+
+@pytest.mark.slow
+def test_a_student_is_made_of_a_teacher_on_mappo():
+    settings = ptde.StudentSettings(updates=300, batch=256, rows=4_000, segment=32)
+    trained = train(LEVER, ptde.student(LEVER.spec, teacher("gip").params, settings), worlds=16, devices=1)
+    assert played(LEVER, trained, "teacher") > 0.95 * LEVER.optimum
+    assert played(LEVER, trained) > LEVER.random_return
+
+
+@pytest.mark.parametrize("personaliser", ["gip", "giu"])
+def test_a_personalised_actor_says_the_same_again(personaliser):
+    algorithm = ptde.teacher_on_mappo(LEVER.spec, personaliser=personaliser, latent=4, **SMALL)
+    learner = Learner(LEVER, algorithm, worlds=4, devices=1)
+    state, _ = go(learner, [1])
+    rows = state.buffer
+    before = jax.jit(algorithm.init)(jax.random.split(jax.random.key(0), 3)[0])
+    assert abs(measure(before, rows, MAPPOSettings(**SMALL))[1]["kl"]) < 1e-6
+    assert algorithm.policies["greedy"].view == PRIVILEGED
+    with pytest.raises(BadSetting, match="share their parameters"):
+        ptde.teacher_on_mappo(LEVER.spec, shared=False)
 
 
 def test_what_does_not_fit_is_refused():

@@ -37,9 +37,11 @@ def _base(name: str, base: Base) -> Method:
     return Method(base.summary, settings, bases.build, presets=_with_presets(settings, **base.defaults))
 
 
-def _on_policy(summary: str, settings: mappo.MAPPOSettings) -> Method:
+def _on_policy(
+    summary: str, settings: mappo.MAPPOSettings, build: Callable[..., Algorithm] = mappo.build, student: str | None = None
+) -> Method:
     presets = {name: replace(settings, **preset) for name, preset in mappo.PRESETS.items()}
-    return Method(summary, settings, mappo.build, presets=presets)
+    return Method(summary, settings, build, student, presets)
 
 
 METHODS = {
@@ -52,6 +54,9 @@ METHODS = {
         ptde.teacher,
         student="ptde-student",
         presets=_with_presets(ptde.TeacherSettings()),
+    ),
+    "ptde-mappo": _on_policy(
+        "the same teacher on MAPPO", ptde.MAPPOTeacherSettings(), ptde.teacher_on_mappo, student="ptde-student"
     ),
     "copa": Method(
         "a coach that sees all and speaks now and then", copa.COPASettings(), copa.build, presets=_with_presets(copa.COPASettings())
