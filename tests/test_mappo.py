@@ -229,9 +229,8 @@ def test_a_student_is_made_of_a_teacher_on_mappo():
     assert played(LEVER, trained) > LEVER.random_return
 
 
-@pytest.mark.parametrize("personaliser", ["gip", "giu"])
-def test_a_personalised_actor_says_the_same_again(personaliser):
-    algorithm = ptde.teacher_on_mappo(LEVER.spec, personaliser=personaliser, latent=4, **SMALL)
+def test_a_personalised_actor_says_the_same_again():
+    algorithm = ptde.teacher_on_mappo(LEVER.spec, latent=4, **SMALL)
     learner = Learner(LEVER, algorithm, worlds=4, devices=1)
     state, _ = go(learner, [1])
     rows = state.buffer
