@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from limbeck.losses import masked_mean, td_lambda
+from limbeck.losses import clipped_value_loss, entropy, gae, huber, masked_mean, ppo_clip, standardised, td_lambda
 
 REWARD = [1.0, 2.0, 3.0]
 VALUE_NEXT = [10.0, 20.0, 30.0]
@@ -101,3 +101,71 @@ def test_masked_mean_counts_only_what_is_there():
 
 def test_masked_mean_of_nothing_is_zero():
     assert masked_mean(jnp.array([5.0, 7.0]), jnp.zeros(2)) == 0.0
+
+
+# -- policy gradients ------------------------------------------------------------------------------------------------------
+
+
+def advantages(reward, value, terminated, mask, gamma=0.5, lambda_=0.5):
+    arrays = (
+        jnp.array(reward, jnp.float32),
+        jnp.array(value, jnp.float32),
+        jnp.array(terminated, bool),
+        jnp.array(mask, jnp.float32),
+    )
+    return np.asarray(gae(*arrays, gamma, lambda_))
+
+
+def test_advantages_by_hand():
+    # delta: 1 + 5 - 4 = 2, 2 + 10 - 10 = 2, 3 + 15 - 20 = -2.  A_2 = -2;  A_1 = 2 - 0.25 * 2 = 1.5;  A_0 = 2 + 0.25 * 1.5
+    np.testing.assert_allclose(advantages([1, 2, 3], [4, 10, 20, 30], [0, 0, 0], [1, 1, 1]), [2.375, 1.5, -2])
+
+
+def test_no_advantage_comes_from_beyond_a_termination():
+    # delta_1 = 2 - 10 = -8, and nothing from A_2.  A_0 = 2 - 0.25 * 8
+    np.testing.assert_allclose(advantages([1, 2, 3], [4, 10, 20, 30], [0, 1, 0], [1, 1, 1]), [0, -8, -2])
+
+
+def test_before_a_truncation_the_last_known_value_stands_for_the_future():
+    # Transition 1 leads into another episode: A_0 = delta_0 = 1 + 5 - 4, whatever stands there and beyond.
+    found = advantages([1, 2, 3], [4, 10, 20, 30], [0, 0, 0], [1, 0, 1])
+    other = advantages([1, 99, -3], [4, 10, -20, 7], [0, 0, 0], [1, 0, 1])
+    assert found[0] == other[0] == 2 and found[2] == -2
+
+
+def test_advantages_are_the_discounted_sum_of_surprises():
+    rng = np.random.default_rng(0)
+    reward, value = rng.normal(size=12), rng.normal(size=13)
+    delta = reward + 0.9 * value[1:] - value[:-1]
+    by_hand = [sum((0.9 * 0.7) ** (k - t) * delta[k] for k in range(t, 12)) for t in range(12)]
+    np.testing.assert_allclose(advantages(reward, value, [0] * 12, [1] * 12, 0.9, 0.7), by_hand, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "gain", "slope"),
+    [(1.1, 2.0, 2.2, 2.2), (1.5, 2.0, 2.4, 0.0), (0.5, 2.0, 1.0, 1.0), (1.5, -2.0, -3.0, -3.0), (0.5, -2.0, -1.6, 0.0)],
+)
+def test_the_clipped_gain_by_hand(ratio, advantage, gain, slope):
+    """Its slope in the log-ratio is rho A, and zero where the policy has gone far enough."""
+    value, by_log_ratio = jax.value_and_grad(lambda x: ppo_clip(x, jnp.float32(advantage), 0.2))(jnp.log(ratio))
+    assert value == pytest.approx(gain) and by_log_ratio == pytest.approx(slope)
+
+
+def test_huber_by_hand():
+    np.testing.assert_allclose(huber(jnp.array([0.5, -2.0, 3.0, -10.0]), 2.0), [0.125, 2, 4, 18])
+
+
+def test_the_value_loss_takes_the_worse_of_the_value_and_the_clipped_value():
+    value, before, target = jnp.array([1.5, 1.5, 1.1]), jnp.array([1.0, 1.0, 1.0]), jnp.array([2.0, 0.0, 2.0])
+    # clipped: 1.2, 1.2, 1.1;   errors 0.5 and 0.8, 1.5 and 1.2, 0.9 and 0.9
+    np.testing.assert_allclose(clipped_value_loss(value, before, target, 0.2, 10.0), [0.32, 1.125, 0.405], rtol=1e-6)
+
+
+def test_standardised_over_what_counts():
+    found = standardised(jnp.array([1.0, 3.0, 100.0]), jnp.array([1.0, 1.0, 0.0]))
+    np.testing.assert_allclose(found[:2], [-1, 1], rtol=1e-4)
+
+
+def test_entropy_of_what_is_available():
+    log_p = jax.nn.log_softmax(jnp.array([[0.0, 0.0, -1e9], [5.0, -1e9, -1e9]]))
+    np.testing.assert_allclose(entropy(log_p), [np.log(2), 0.0], rtol=1e-6)

@@ -152,10 +152,11 @@ def played(env, trained, policy=None, episodes=512):
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if not method.world])  # the others: test_distil
 def test_every_method_finds_the_best_joint_action(name):
     env = probe.Matrix()
-    extra = {"latent": 8} if hasattr(METHODS[name].settings, "latent") else {}
+    small = SMALL | {"latent": 8, "critic_lr": 3e-3}
     if name == "qtran":  # its agents follow a joint value that has to be learned first
-        extra = {"updates": 8}
-    settings = dataclasses.replace(METHODS[name].settings, **(SMALL | extra))
+        small["updates"] = 8
+    known = METHODS[name].settings
+    settings = dataclasses.replace(known, **{setting: value for setting, value in small.items() if hasattr(known, setting)})
     trained = train(env, METHODS[name].build(env.spec, settings), steps=24_000, worlds=16, devices=1)
     assert played(env, trained, episodes=16) == env.optimum
 

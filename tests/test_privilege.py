@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from limbeck.envs import probe
-from limbeck.methods import bases, ptde
+from limbeck.methods import bases, mappo, ptde
 from limbeck.methods.q_learning import QSettings
 from limbeck.nets.unroll import decide
 from limbeck.types import FULL, LOCAL, PRIVILEGED, Decision
@@ -51,7 +51,7 @@ def jacobians(agent, some):
             return hidden, q[0]
 
         seen = some._replace(obs=obs, state=state)
-        hidden = jnp.zeros((B, N, agent.core.hidden_size))
+        hidden = jnp.zeros((B, N, agent.carry_dim))
         return jax.lax.scan(step, hidden, (seen, jax.random.split(jax.random.key(3), STEPS)))[1]
 
     by_obs, by_state = jax.jit(jax.jacrev(q_of, (0, 1)))(some.obs, some.state)
@@ -127,3 +127,15 @@ def test_qmix_agents_are_local_too_though_their_mixer_is_not():
     by_obs, by_state = jacobians(algorithm.policies["greedy"].agent(params), experience(jax.random.key(2)))
     assert (by_state == 0).all()
     assert (by_obs[:, 0, :, :, 1:] == 0).all() and (by_obs[:, 0, 0, 0, 0] > 0).all()
+
+
+@pytest.mark.parametrize(("critic", "shared"), [("state", True), ("local", False)])
+def test_actors_are_local_too_though_their_critic_may_not_be(critic, shared):
+    algorithm = mappo.build(ENV.spec, hidden=8, critic=critic, shared=shared, out_gain=1.0)
+    params = algorithm.init(jax.random.key(0))
+    assert {name: policy.view for name, policy in algorithm.policies.items()} == {"greedy": LOCAL}
+    by_obs, by_state = jacobians(algorithm.policies["greedy"].agent(params), experience(jax.random.key(2)))
+    assert (by_state == 0).all()
+    for i in range(N):
+        others = [j for j in range(N) if j != i]
+        assert (by_obs[:, i, :, 0][..., others] == 0).all() and (by_obs[:, i, 0, 0, i] > 0).all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from limbeck.errors import BadSetting
-from limbeck.replay import Dataset, Latest, Replay
+from limbeck.replay import Dataset, Epochs, Latest, Replay
 from limbeck.types import Decision, Segment
 
 T, B, N, A = 4, 2, 2, 3
@@ -159,3 +159,19 @@ def test_the_oldest_rows_give_way():
     for start in (0, 20, 40):
         buffer = store.add(buffer, start + jnp.arange(20))
     assert set(np.asarray(buffer.data).reshape(-1)) == set(range(20, 60))
+
+
+def test_an_epoch_sees_every_row_once_in_another_order_than_the_last(key):
+    store = Epochs(minibatches=3)
+    rows = {"row": jnp.arange(13)}
+    buffer = store.add(store.init(rows), rows)
+    draws = store.draws(buffer, jax.random.split(key, 6))
+    assert draws.shape == (6, 4), "two epochs of three minibatches; one row of 13 is left out of each"
+    seen = np.stack([store.sample(buffer, draw)["row"] for draw in draws]).reshape(2, 12)
+    assert all(len(set(epoch)) == 12 for epoch in seen.tolist())
+    assert not np.array_equal(*seen)
+
+
+def test_too_few_rows_for_minibatches_are_refused():
+    with pytest.raises(BadSetting, match="2 rows on a device make no 3 minibatches"):
+        Epochs(minibatches=3).init({"row": jnp.arange(2)})

@@ -25,6 +25,7 @@ from limbeck.envs.base import AutoReset
 from limbeck.learn import AXIS, Learner, Phase, usable_devices
 from limbeck.methods import METHODS
 from limbeck.methods.bases import BASES
+from limbeck.methods.mappo import MAPPOSettings
 from limbeck.runs import world_for
 from limbeck.types import Observation
 
@@ -34,10 +35,13 @@ SIMULATE = [
 ]  # fmt: skip
 # One update of 32 segments of 128 transitions for every 128 steps of all worlds: the sizes that others publish speeds for.
 SIZES = {"segment": 128, "batch": 32, "updates": 1, "buffer": 5000, "hidden": 64, "embed": 32, "hyper": 64}
+# The same rhythm for those that learn from what they just collected, four times in four parts.
+ON_POLICY = {"segment": 128, "hidden": 128, "epochs": 4, "minibatches": 4}
 TRAIN = [
     ("smac/3s_vs_5z", 8, (*BASES, "ptde", "ctds", "igm-da", "ddn")),
     ("smac/3s_vs_5z", 32, ("qmix",)),
     ("smac/3s5z_vs_3s6z", 8, ("qmix",)),
+    ("smac/3s_vs_5z", 128, ("qmix", "mappo", "ippo")),
 ]
 """world, copies of it, methods: the methods of a row are measured in turns, so that their ratios hold on a noisy machine"""
 REPEATS = 5
@@ -118,7 +122,8 @@ class _Training:
     def __init__(self, method: str, name: str, worlds: int):
         env = world_for(METHODS[method].world, name, {})
         settings = METHODS[method].settings
-        algorithm = METHODS[method].build(env.spec, dataclasses.replace(settings, **SIZES))
+        sizes = ON_POLICY if isinstance(settings, MAPPOSettings) else SIZES
+        algorithm = METHODS[method].build(env.spec, dataclasses.replace(settings, **sizes))
         self.method, self.name = method, name
         self.learner = Learner(env, algorithm, worlds)
         self.phase = Phase(collect=True, learn=True)
@@ -138,7 +143,7 @@ class _Training:
             "method": self.method,
             "worlds": self.learner.worlds,
             "steps_per_s": round(self.learner.steps_per_iteration / seconds),
-            "updates_per_s": round(1 / seconds, 2),
+            "updates_per_s": round(self.learner.algorithm.source.updates / seconds, 2),
             "compile_s": round(self.compile_s, 1),
             "devices": self.learner.devices,
             "buffer_gib": round(self.buffer_bytes / 2**30, 2),

@@ -195,10 +195,10 @@ class Learner:
             state = state._replace(worlds=worlds, buffer=buffer, target=target, steps=steps)
         metrics = {}
         if phase.learn:
+            keys = jax.vmap(jax.random.split)(jax.random.split(key_learn, source.updates))
+            draws = self._store.draws(state.buffer, keys[:, 0])
             # The buffer stays out of the loop's carry, where it would be copied.
-            learned, metrics = jax.lax.scan(
-                partial(self._update, state.buffer), _Learned.of(state), jax.random.split(key_learn, source.updates)
-            )
+            learned, metrics = jax.lax.scan(partial(self._update, state.buffer), _Learned.of(state), (draws, keys[:, 1]))
             state = state._replace(**learned._asdict())
             metrics = jax.tree.map(lambda x: x.mean(0), metrics)
         return state, Report(jax.lax.psum(stats, AXIS), jax.lax.pmean(metrics, AXIS))
@@ -207,10 +207,12 @@ class Learner:
         algorithm = self.algorithm
         return collect(self.env, algorithm.act, params, worlds, key, algorithm.explore(steps), algorithm.source.collect)
 
-    def _update(self, buffer: PyTree, at: "_Learned", key: PRNGKeyArray) -> tuple["_Learned", dict[str, Float[Array, ""]]]:
+    def _update(
+        self, buffer: PyTree, at: "_Learned", what: tuple[PyTree, PRNGKeyArray]
+    ) -> tuple["_Learned", dict[str, Float[Array, ""]]]:
         algorithm = self.algorithm
-        key_sample, key_loss = jax.random.split(key)
-        sample = self._store.sample(buffer, key_sample)
+        draw, key_loss = what
+        sample = self._store.sample(buffer, draw)
         differentiate = jax.value_and_grad(algorithm.loss, has_aux=True)
         (loss, metrics), gradient = differentiate(at.params, at.target, sample, key_loss)
         gradient = jax.lax.pmean(gradient, AXIS)

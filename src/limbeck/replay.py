@@ -1,7 +1,8 @@
-"""Where experience waits to be learned from: `Replay` (segments), `Latest` (the last segment), `Dataset` (labelled rows).
+"""Where experience waits to be learned from: `Replay` (segments), `Latest` (the last segment), `Epochs` (what was made of the last
+segment, in minibatches), `Dataset` (labelled rows).
 
-All three share one interface, `init / add / sample`, pure and jit-able. Buffers hold whole segments in a row each, so what is
-sampled is contiguous wherever the ring wraps.
+All share one interface, `init / add / draws / sample`, pure and jit-able: `draws` says what each of an iteration's updates samples.
+Buffers hold whole segments in a row each, so what is sampled is contiguous wherever the ring wraps.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Int, Key, PRNGKeyArray, PyTree
 
 from limbeck.errors import BadSetting
 from limbeck.types import Decision, Segment
@@ -53,8 +54,16 @@ def _n_rows(ring: Ring) -> Int[Array, ""]:
     return ring.size * jax.tree.leaves(ring.data)[0].shape[1]
 
 
+class EachByItself:
+    """Every sample is drawn without regard to the others."""
+
+    def draws(self, buffer: Any, key: Key[Array, "U"]) -> Key[Array, "U"]:
+        """What each of U updates hands to `sample`: a key of its own."""
+        return key
+
+
 @dataclass(frozen=True)
-class Replay:
+class Replay(EachByItself):
     """The last `capacity` segments; samples `batch` of them uniformly, with replacement.
 
     Args:
@@ -117,7 +126,7 @@ class Replay:
 
 
 @dataclass(frozen=True)
-class Latest:
+class Latest(EachByItself):
     """Only what was collected last, for on-policy learning; every sample is all of it."""
 
     def split(self, devices: int) -> "Latest":
@@ -143,7 +152,57 @@ class Latest:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Epochs:
+    """What was made of the segment collected last, in rows: any pytree whose leaves lead with the row axis.
+
+    An iteration's updates go through all rows again and again, each time shuffled and cut into `minibatches`. On several devices
+    each shuffles its own share. What does not fill a minibatch is left out of that epoch.
+
+    Args:
+        minibatches: updates per epoch; the iteration's updates are a multiple of it.
+    """
+
+    minibatches: int
+
+    def split(self, devices: int) -> "Epochs":
+        """One device's share: as many minibatches, of its own rows."""
+        return self
+
+    def spec(self, axis: str) -> Any:
+        """How a buffer lies on several devices."""
+        return P(axis)
+
+    def init(self, rows: PyTree) -> PyTree:
+        """A place for rows like these ([n, ...] arrays or shapes).
+
+        Raises:
+            BadSetting: there are fewer rows than minibatches.
+        """
+        if self._per(rows) < 1:
+            raise BadSetting(f"{jax.tree.leaves(rows)[0].shape[0]} rows on a device make no {self.minibatches} minibatches")
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), rows)
+
+    def add(self, buffer: PyTree, rows: PyTree) -> PyTree:
+        """The new rows replace the old ones."""
+        return rows
+
+    def draws(self, buffer: PyTree, key: Key[Array, "U"]) -> Int[Array, "U n"]:
+        """Which rows each of U updates learns from."""
+        rows, used = jax.tree.leaves(buffer)[0].shape[0], self._per(buffer) * self.minibatches
+        each_epoch = key.reshape(-1, self.minibatches)[:, 0]
+        order = jax.vmap(lambda k: jax.random.permutation(k, rows)[:used])(each_epoch)
+        return order.reshape(key.shape[0], -1)
+
+    def sample(self, buffer: PyTree, rows: Int[Array, "n"]) -> PyTree:
+        """The rows by their numbers."""
+        return jax.tree.map(lambda x: x[rows], buffer)
+
+    def _per(self, rows: PyTree) -> int:
+        return jax.tree.leaves(rows)[0].shape[0] // self.minibatches
+
+
+@dataclass(frozen=True)
+class Dataset(EachByItself):
     """Labelled rows: any pytree whose leaves lead with the row axis. One of every five rows in a row is held out for validation.
 
     Which of the five is scattered: rows come in a rhythm (agents within worlds within time), and with five agents a fixed one would

@@ -130,8 +130,9 @@ class Policy:
 class Algorithm:
     """A learning method as a value: pure functions, no plumbing. The one seam between papers and the learner.
 
-    `target` is whatever the loss compares against and does not differentiate: a lagged copy for Q-learning, the collecting
-    parameters for PPO. Its two hooks say when it changes.
+    `target` is whatever the loss compares against and does not differentiate, such as a lagged copy for Q-learning. Its two hooks
+    say when it changes. What has to be computed with the parameters that collected, such as PPO's old log-probabilities and
+    advantages, is computed once, by `source.prepare`.
     """
 
     init: Callable[[PRNGKeyArray], PyTree]
@@ -171,7 +172,7 @@ class Source:
     """
 
     store: Any
-    """a record of `init / add / sample` from `limbeck.replay`"""
+    """a record of `init / add / draws / sample` from `limbeck.replay`"""
     collect: int
     """transitions per world and iteration (T)"""
     updates: int = 1
@@ -181,7 +182,7 @@ class Source:
     total_updates: int | None = None
     """updates after which a run is complete; None: the run's budget of environment steps decides"""
     prepare: Callable[[PyTree, Segment], Any] = field(default=lambda params, segment: segment)
-    """(params, segment) -> what of it is stored"""
+    """(params, segment) -> what of it is stored; the parameters are those that collected it"""
 
 
 class TrainState(NamedTuple):

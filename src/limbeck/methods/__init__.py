@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from limbeck.methods import bases, cadp, copa, csrl, ctds, ddn, igm_da, ptde
+from limbeck.methods import bases, cadp, copa, csrl, ctds, ddn, igm_da, mappo, ptde
 from limbeck.methods.bases import BASES
 from limbeck.methods.q_learning import PRESETS, Base, QSettings
 from limbeck.types import Algorithm
@@ -37,14 +37,26 @@ def _base(name: str, base: Base) -> Method:
     return Method(base.summary, settings, bases.build, presets=_with_presets(settings, **base.defaults))
 
 
+def _on_policy(
+    summary: str, settings: mappo.MAPPOSettings, build: Callable[..., Algorithm] = mappo.build, student: str | None = None
+) -> Method:
+    presets = {name: replace(settings, **preset) for name, preset in mappo.PRESETS.items()}
+    return Method(summary, settings, build, student, presets)
+
+
 METHODS = {
     **{name: _base(name, base) for name, base in BASES.items()},
+    "mappo": _on_policy("clipped policy gradients, and one value for the team", mappo.MAPPOSettings()),
+    "ippo": _on_policy("clipped policy gradients, and a value for each agent", mappo.MAPPOSettings(critic="local")),
     "ptde": Method(
         "teacher with personalised global information, on any mixer",
         ptde.TeacherSettings(),
         ptde.teacher,
         student="ptde-student",
         presets=_with_presets(ptde.TeacherSettings()),
+    ),
+    "ptde-mappo": _on_policy(
+        "the same teacher on MAPPO", ptde.MAPPOTeacherSettings(), ptde.teacher_on_mappo, student="ptde-student"
     ),
     "copa": Method(
         "a coach that sees all and speaks now and then", copa.COPASettings(), copa.build, presets=_with_presets(copa.COPASettings())

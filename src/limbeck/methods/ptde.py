@@ -9,6 +9,9 @@ Stage 1, the teacher. Each agent turns the global state into information of its 
 weakness; lowrank, film and attention are lighter ways to g_i (ours, see docs/decisions/0007). z is sampled in training and in
 execution.
 
+On MAPPO (paper, figure 3; no code), the agent's values are the actor's logits, and the critic stays what it is. Ours: z = mu there,
+since the ratio of new to old probabilities means something only for the same z; the student learns mu in any case.
+
 Stage 2, the student. The trained agent plays; a network of x_i alone learns mu by regression, off line:
 
     L = mean over rows of |mu(g_i) - z'(x_i)|^2                        then z_i := z'(x_i), all else frozen
@@ -31,6 +34,7 @@ from limbeck.distil import OfflineSettings, match_latent, offline
 from limbeck.errors import BadSetting, unknown
 from limbeck.losses import masked_mean
 from limbeck.methods.bases import learn_on_base
+from limbeck.methods.mappo import MAPPOSettings, PPOParams, learn
 from limbeck.methods.q_learning import QParams, QSettings
 from limbeck.nets.agents import local_dim, local_input
 from limbeck.nets.fusion import FeatureModulation, Fusion, LowRankHypernetwork, StateHypernetwork, UnitAttention
@@ -41,8 +45,8 @@ from limbeck.types import LOCAL, PRIVILEGED, Algorithm, EnvSpec, Segment
 
 
 @dataclass(frozen=True)
-class TeacherSettings(QSettings):
-    """Stage 1: Q-learning's settings, and the personalising module's."""
+class Personalising:
+    """The personalising module's settings."""
 
     personaliser: str = "gip"
     """what makes the state an agent's own: gip (the paper's hypernetwork), lowrank, film, attention (over units); giu: nothing"""
@@ -54,6 +58,16 @@ class TeacherSettings(QSettings):
     """smallest variance of z (0.002 is noted in the authors' code for 3s5z_vs_3s6z)"""
 
 
+@dataclass(frozen=True)
+class TeacherSettings(Personalising, QSettings):
+    """Stage 1: Q-learning's settings, and the personalising module's."""
+
+
+@dataclass(frozen=True)
+class MAPPOTeacherSettings(Personalising, MAPPOSettings):
+    """Stage 1 on MAPPO: its settings, and the personalising module's, whose `var_floor` is not used there."""
+
+
 StudentSettings = OfflineSettings
 """Stage 2. The defaults are the fast preset; `PRESETS["paper"]` is the published recipe."""
 
@@ -62,11 +76,12 @@ PRESETS = {
     "paper": StudentSettings(lr=1e-4, lr_end=1e-4, updates=500_000),
 }
 
-MakeLatent = Callable[[EnvSpec, TeacherSettings, PRNGKeyArray], Latent]
+TeacherSettingsOfAnyKind = TeacherSettings | MAPPOTeacherSettings
+MakeLatent = Callable[[EnvSpec, TeacherSettingsOfAnyKind, PRNGKeyArray], Latent]
 
 
-def _personalised(make_fusion: Callable[[EnvSpec, TeacherSettings, PRNGKeyArray], Fusion]) -> MakeLatent:
-    def make(spec: EnvSpec, s: TeacherSettings, key: PRNGKeyArray) -> Latent:
+def _personalised(make_fusion: Callable[[EnvSpec, TeacherSettingsOfAnyKind, PRNGKeyArray], Fusion]) -> MakeLatent:
+    def make(spec: EnvSpec, s: TeacherSettingsOfAnyKind, key: PRNGKeyArray) -> Latent:
         key_fusion, key_heads = jax.random.split(key)
         return PersonalisedLatent(make_fusion(spec, s, key_fusion), s.latent, s.var_floor, key_heads)
 
@@ -92,16 +107,35 @@ def teacher(spec: EnvSpec, settings: TeacherSettings = TeacherSettings(), **chan
         NotOffered: the personaliser or the mixer reads what the world does not have.
     """
     settings = replace(settings, **changes)
+    return learn_on_base(spec, settings, _agents(spec, settings, sampled=True), PRIVILEGED)
+
+
+def teacher_on_mappo(spec: EnvSpec, settings: MAPPOTeacherSettings = MAPPOTeacherSettings(), **changes: Any) -> Algorithm:
+    """Stage 1 on MAPPO. `changes` replace single settings, such as `personaliser="giu"`.
+
+    Raises:
+        UnknownName: there is no such personaliser or critic.
+        NotOffered: the personaliser or the critic reads what the world does not have.
+        BadSetting: agents that share nothing.
+    """
+    settings = replace(settings, **changes)
+    if not settings.shared:
+        raise BadSetting("PTDE's personalised agents share their parameters: leave `shared` as it is")
+    return learn(spec, settings, _agents(spec, settings, sampled=False), PRIVILEGED)
+
+
+def _agents(spec: EnvSpec, settings: TeacherSettingsOfAnyKind, sampled: bool) -> Callable[[PRNGKeyArray], PersonalisedAgent]:
+    """key -> a personalised agent."""
     if settings.personaliser not in PERSONALISERS:
         raise unknown("personaliser", settings.personaliser, PERSONALISERS)
 
-    def make_agent(key: PRNGKeyArray) -> PersonalisedAgent:
+    def make(key: PRNGKeyArray) -> PersonalisedAgent:
         key_latent, key_agent = jax.random.split(key)
         latent = PERSONALISERS[settings.personaliser](spec, settings, key_latent)
-        return PersonalisedAgent(spec, settings.hidden, settings.latent, latent, key_agent)
+        return PersonalisedAgent(spec, settings.hidden, settings.latent, latent, key_agent, sampled)
 
-    jax.eval_shape(make_agent, jax.random.key(0))  # what does not fit this world is refused here, not when training begins
-    return learn_on_base(spec, settings, make_agent, PRIVILEGED)
+    jax.eval_shape(make, jax.random.key(0))  # what does not fit this world is refused here, not when training begins
+    return make
 
 
 class StudentParams(NamedTuple):
@@ -123,7 +157,7 @@ class Rows(NamedTuple):
 
 def student(
     spec: EnvSpec,
-    trained: QParams,
+    trained: QParams | PPOParams,
     settings: OfflineSettings = PRESETS["fast"],
     **changes: Any,
 ) -> Algorithm:
@@ -132,7 +166,7 @@ def student(
     Raises:
         BadSetting: the parameters are not those of a teacher with a latent.
     """
-    if not isinstance(trained, QParams) or not isinstance(trained.agent, PersonalisedAgent):
+    if not isinstance(trained, QParams | PPOParams) or not isinstance(trained.agent, PersonalisedAgent):
         raise BadSetting("a student is distilled from a PTDE teacher: train one first, with `limbeck train ptde`")
     settings = replace(settings, **changes)
     half = jnp.float16 if spec.unit_scale else jnp.float32

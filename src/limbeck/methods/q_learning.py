@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from limbeck.errors import unknown
 from limbeck.losses import masked_mean, td_lambda
 from limbeck.nets.agents import Agent
-from limbeck.nets.greedy import UNAVAILABLE, best_actions, q_policy, start_of
+from limbeck.nets.greedy import UNAVAILABLE, best_actions, q_policy, start_of, taken
 from limbeck.nets.mixers import Joint, Mixer
 from limbeck.nets.unroll import Values, decide, unroll
 from limbeck.replay import Replay
@@ -290,7 +290,7 @@ def online_key(key: PRNGKeyArray) -> PRNGKeyArray:
 def joint(values: Values, action: Int[Array, "L B N"], decisions: Decision) -> Joint:
     """A joint action at each of L decisions, as mixers and critics see it."""
     best = jnp.where(decisions.avail_actions, values.q, UNAVAILABLE).max(-1)
-    return Joint(_of(values.q, action), decisions.state, best, action, values.hidden)
+    return Joint(taken(values.q, action), decisions.state, best, action, values.hidden)
 
 
 class Returns(NamedTuple):
@@ -315,8 +315,3 @@ def td_metrics(q_tot: Float[Array, "T B G"], returns: Returns) -> dict[str, Arra
         "target": masked_mean(returns.value, returns.mask),
         "td_error": masked_mean(jnp.abs(q_tot - returns.value), returns.mask),
     }
-
-
-def _of(q: Float[Array, "*b A"], action: Array) -> Float[Array, "*b"]:
-    # Not an indexed read: the gradient of that is a scatter, element by element, which took half of an update on a CPU.
-    return jnp.take_along_axis(q, action[..., None], axis=-1)[..., 0]

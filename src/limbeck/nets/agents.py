@@ -9,6 +9,7 @@ An agent splits its work into three verbs so that `unroll` can batch all that do
 The hidden state is one vector per agent, all zeros at the first decision of an episode; `carry_dim` is its size.
 """
 
+from abc import abstractmethod
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -77,36 +78,55 @@ def gru_step(core: eqx.nn.GRUCell, drive: Float[Array, "... drive"], hidden: Flo
     return n + z * (hidden - n)
 
 
-class RecurrentAgent(eqx.Module):
-    """PyMARL's agent: Linear-ReLU-GRU-Linear on the local input."""
+class Recurrent(eqx.Module):
+    """Linear-ReLU-GRU-Linear on what a subclass reads of a decision."""
 
     encoder: eqx.nn.Linear
     core: eqx.nn.GRUCell
     out: eqx.nn.Linear
-    sees: tuple[str, ...] = eqx.field(static=True)
 
-    def __init__(self, spec: EnvSpec, hidden: int, key: PRNGKeyArray, sees: tuple[str, ...] = ("obs",)):
-        """`sees`: the fields of a decision that it looks at, see `local_input`."""
+    def __init__(self, in_dim: int, hidden: int, out_dim: int, key: PRNGKeyArray):
         key_encoder, key_core, key_out = jax.random.split(key, 3)
-        self.sees = sees
-        self.encoder = eqx.nn.Linear(local_dim(spec, sees), hidden, key=key_encoder)
+        self.encoder = eqx.nn.Linear(in_dim, hidden, key=key_encoder)
         self.core = eqx.nn.GRUCell(hidden, hidden, key=key_core)
-        self.out = eqx.nn.Linear(hidden, spec.n_actions, key=key_out)
+        self.out = eqx.nn.Linear(hidden, out_dim, key=key_out)
 
     @property
     def carry_dim(self) -> int:
         """H, the size of the recurrent state."""
         return self.core.hidden_size
 
+    @abstractmethod
+    def read(self, decisions: Decision) -> Array:
+        """Decisions -> x [..., N, D]."""
+
+    def drive(self, x: Array) -> Array:
+        """x [..., D] -> drive [..., 3H], all that comes before the hidden state."""
+        return gru_drive(self.core, jax.nn.relu(affine(self.encoder, x)))
+
     def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[Array, None]:
-        """Decisions [..., N, O] -> drive [..., N, 3H]. The key is not used."""
-        x = local_input(decisions, self.out.weight.shape[0], self.sees)
-        return gru_drive(self.core, jax.nn.relu(affine(self.encoder, x))), None
+        """Decisions -> drive [..., N, 3H]. The key is not used."""
+        return self.drive(self.read(decisions)), None
 
     def step(self, drive: Array, hidden: Array) -> Array:
         """One step of the core."""
         return gru_step(self.core, drive, hidden)
 
     def head(self, hidden: Array, extra: None) -> Array:
-        """Hidden [..., N, H] -> q [..., N, A]."""
+        """Hidden [..., N, H] -> what it puts out, [..., N, outputs]."""
         return affine(self.out, hidden)
+
+
+class RecurrentAgent(Recurrent):
+    """PyMARL's agent: Linear-ReLU-GRU-Linear on the local input, to values or logits of A actions."""
+
+    sees: tuple[str, ...] = eqx.field(static=True)
+
+    def __init__(self, spec: EnvSpec, hidden: int, key: PRNGKeyArray, sees: tuple[str, ...] = ("obs",)):
+        """`sees`: the fields of a decision that it looks at, see `local_input`."""
+        self.sees = sees
+        super().__init__(local_dim(spec, sees), hidden, spec.n_actions, key)
+
+    def read(self, decisions: Decision) -> Array:
+        """Decisions [..., N, O] -> x [..., N, D]."""
+        return local_input(decisions, self.out.weight.shape[0], self.sees)

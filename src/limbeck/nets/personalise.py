@@ -166,9 +166,12 @@ class PersonalisedAgent(eqx.Module):
     squeeze: eqx.nn.Linear
     out: eqx.nn.Linear
     latent: Latent
+    sampled: bool = eqx.field(static=True)
 
-    def __init__(self, spec: EnvSpec, hidden: int, latent_dim: int, latent: Latent, key: PRNGKeyArray):
+    def __init__(self, spec: EnvSpec, hidden: int, latent_dim: int, latent: Latent, key: PRNGKeyArray, sampled: bool = True):
+        """`sampled`: z_i is drawn; no: it is its mean, and the agent says the same again when asked again."""
         keys = jax.random.split(key, 4)
+        self.sampled = sampled
         self.encoder = eqx.nn.Linear(local_dim(spec), hidden, key=keys[0])
         self.core = eqx.nn.GRUCell(hidden, hidden, key=keys[1])
         self.squeeze = eqx.nn.Linear(hidden, hidden, key=keys[2])
@@ -186,10 +189,10 @@ class PersonalisedAgent(eqx.Module):
         return self.out.weight.shape[1] - self.squeeze.weight.shape[0]
 
     def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[Array, Array]:
-        """Decisions -> (drive, sampled z [..., N, Z])."""
+        """Decisions -> (drive, z [..., N, Z])."""
         x = local_input(decisions, self.out.weight.shape[0])
         mean, var = self.latent.moments(x, decisions.state)
-        z = mean if var is None else mean + jnp.sqrt(var) * jax.random.normal(key, mean.shape)
+        z = mean if var is None or not self.sampled else mean + jnp.sqrt(var) * jax.random.normal(key, mean.shape)
         return gru_drive(self.core, jax.nn.relu(affine(self.encoder, x))), z
 
     def step(self, drive: Array, hidden: Array) -> Array:
