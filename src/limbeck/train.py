@@ -110,7 +110,9 @@ def train(
         CheckpointError: `resume` without a usable checkpoint, or a full disk.
     """
     if isinstance(env, Divided) and env.split != "train":
-        raise BadSetting(f"nobody learns from the {env.split} data of {env.spec.name}: it is held out; leave the world's split at train")
+        raise BadSetting(
+            f"nobody learns from the {env.split} data of {env.spec.name}: it is held out; leave the world's split at train"
+        )
     learner = learner_for(env, algorithm, worlds, devices)
     plan = Plan.of(learner, steps)
     if resume and folder is not None:

@@ -59,7 +59,7 @@ class NativelyBatched(Protocol):
 
 @runtime_checkable
 class Divided(Protocol):
-    """A world whose episodes come from data, part of which is held out: nobody may learn on that, and results are about nothing else."""
+    """A world whose episodes come from data. Part of it is held out: nobody may learn on it, and all results are about it."""
 
     @property
     def split(self) -> str:
@@ -72,7 +72,7 @@ class Divided(Protocol):
 
 
 def held_out(env: Any, split: str = "test") -> Any:
-    """The world in which results are measured: the world itself unless its data is divided. While learning goes on, `validation`."""
+    """The world in which results are measured: itself, unless its data is divided. While learning goes on, that is `validation`."""
     return env.held_out(split) if isinstance(env, Divided) else env
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from limbeck.envs.base import Environment
 from limbeck.envs.host import AnyEnvironment, HostEnv
-from limbeck.errors import BadSetting, unknown
+from limbeck.errors import BadSetting, LimbeckError, unknown
 
 
 class World(NamedTuple):
@@ -31,6 +31,7 @@ def make(name: str, **settings: Any) -> Any:
     Raises:
         UnknownName: no world or no setting is called so; the message lists those that exist, the nearest first.
         BadSetting: the world refuses a value, or cannot do without one that is missing.
+        LimbeckError: the world's data cannot be read.
     """
     worlds = _family(name.partition("/")[0])
     if name not in worlds:
@@ -45,7 +46,7 @@ def make(name: str, **settings: Any) -> Any:
     try:
         return world.build(**settings)
     except (TypeError, ValueError) as error:
-        if isinstance(error, BadSetting) or not settings:  # with nothing but defaults it is a bug, not the user's mistake
+        if isinstance(error, LimbeckError) or not settings:  # with nothing but defaults it is a bug, not the user's mistake
             raise
         raise BadSetting(f"{name} with {settings}: {error}") from error
 

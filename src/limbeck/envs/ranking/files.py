@@ -1,7 +1,7 @@
 """Files of judged documents: LETOR 4.0, MSLR-WEB10K and 30K, Yahoo's challenge, Istella; all are SVMlight text with query numbers.
 
-A line that is not of this form is named, with what is wrong. What was read is kept in a cache as .npz, and read anew when the file's
-size or time has changed.
+A line that is not of this form is named, with what is wrong. What was read is kept in a cache as .npz, and read anew when the
+file's size or time has changed.
 """
 
 import hashlib
@@ -171,7 +171,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _recall(kept: Path, stamp: Int[np.ndarray, "3"]) -> Documents | None:
     """What was read from the very same file before. A damaged cache is no more than a missing one."""
     try:
-        with np.load(kept, allow_pickle=False) as file:
+        with open(kept, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             return Documents(**{name: file[name] for name in Documents._fields}) if np.array_equal(file["stamp"], stamp) else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None

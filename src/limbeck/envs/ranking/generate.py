@@ -5,9 +5,9 @@ A query has an intent w, a direction in the plane. Each of its documents has a q
     u = sqrt(1 - dependence) z + sqrt(dependence) w . v + noise e                       z, v, e standard normal
 
 cut into levels, of which the low ones are the common ones. What is seen of a document is z, v, two hints at the intent,
-w + HINT_NOISE times standard normal, and features that mean nothing. One document's hints say little about w; those of all documents
-together say much: whoever sees the whole list knows which aspects are wanted, whoever sees one document has to guess. This is the
-part of the relevance that `dependence` measures, from 0 (nothing: documents can be judged one by one) to 1 (all of it).
+w + HINT_NOISE times standard normal, and features that mean nothing. One document's hints say little about w; those of all
+documents together say much: whoever sees the whole list knows which aspects are wanted, whoever sees one document has to guess.
+This is the part of the relevance that `dependence` measures, from 0 (nothing: documents can be judged one by one) to 1 (all of it).
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from limbeck.envs.ranking.svmlight import Documents
 from limbeck.errors import LimbeckError
@@ -25,13 +25,12 @@ TELLING = 5
 HINT_NOISE = 2.0
 
 
-def generate(
-    queries: int, documents: int, features: int, levels: int, noise: float, dependence: float, seed: int
-) -> Documents:
+def generate(queries: int, documents: int, features: int, levels: int, noise: float, dependence: float, seed: int) -> Documents:
     """`queries` queries of `documents` documents each; labels from 0 to `levels` - 1. The same seed gives the same documents.
 
     Args:
-        queries, documents: how many; documents per query.
+        queries: how many.
+        documents: of each query.
         features: numbers per document, at least `TELLING`.
         levels: of relevance, at least 2. Each is half as common as the one below it.
         noise: how far those who judged relevance were off.
@@ -58,7 +57,7 @@ def generate(
 def _cuts(levels: int) -> Float[np.ndarray, "L-1"]:
     """Where a standard normal number passes from one level to the next."""
     common = 0.5 ** np.arange(levels)
-    below: Float[np.ndarray, "L-1"] = (common.cumsum() / common.sum())[:-1]
+    below = (common.cumsum() / common.sum())[:-1]
     return np.array([NormalDist().inv_cdf(share) for share in below])
 
 
@@ -76,7 +75,7 @@ def write(path: str | Path, found: Documents) -> None:
 
 
 def _lines(found: Documents) -> Iterator[str]:
-    numbers: Int[np.ndarray, "F"] = np.arange(1, found.features.shape[1] + 1)
+    numbers = np.arange(1, found.features.shape[1] + 1)
     for query, label, values in zip(found.queries, found.labels, found.features, strict=True):
         kept = ~np.isnan(values)
         shown = " ".join(f"{n}:{value!r}" for n, value in zip(numbers[kept], values[kept].tolist(), strict=True))

@@ -26,7 +26,7 @@ class Lists(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """How features are normalised: sign(x) log(1 + |x|), less its mean, by its standard deviation, both over the training documents."""
+    """How features are normalised: sign(x) log(1 + |x|), less its mean, by its deviation, both over the training documents."""
 
     mean: Float[np.ndarray, "F"]
     deviation: Float[np.ndarray, "F"]
@@ -51,8 +51,8 @@ class Scale(NamedTuple):
 def deal(found: Documents, scale: Scale, length: int, seed: int) -> Lists:
     """Lists of `length` documents: each query's documents are shuffled, then dealt into as many lists as it takes.
 
-    So every document is used, and its place says nothing. The last list of a query may be shorter. Lists are left out that have fewer
-    than two documents, or no relevant one, or only equally relevant ones: no ranking of them is better than another.
+    So every document is used, and its place says nothing. The last list of a query may be shorter. Lists are left out that have
+    fewer than two documents, or no relevant one, or only equally relevant ones: no ranking of them is better than another.
 
     Args:
         found: the documents.

@@ -34,7 +34,8 @@ def ndcg(
     """DCG over the best DCG that the list allows, from 0 to 1; 0 if no document is relevant.
 
     Args:
-        scores, labels: of D documents; labels are 0 for what is not relevant, and whole numbers above.
+        scores: of D documents.
+        labels: theirs: 0 for what is not relevant, and whole numbers above.
         present: which documents there are; None: all.
         k: places that count; None: all.
         gain: exponential or linear.
@@ -65,16 +66,12 @@ def dcg(
     return (GAINS[gain](labels) * discount).sum()
 
 
-def mrr(
-    scores: Scores, labels: Int[Array, "D"], present: Bool[Array, "D"] | None = None, relevant: int = 1
-) -> Float[Array, ""]:
+def mrr(scores: Scores, labels: Int[Array, "D"], present: Bool[Array, "D"] | None = None, relevant: int = 1) -> Float[Array, ""]:
     """1 over the place of the first document whose label is at least `relevant`; 0 if there is none."""
     return _cascade(scores, (labels >= relevant).astype(jnp.float32), present)
 
 
-def err(
-    scores: Scores, labels: Int[Array, "D"], present: Bool[Array, "D"] | None = None, best: int = 4
-) -> Float[Array, ""]:
+def err(scores: Scores, labels: Int[Array, "D"], present: Bool[Array, "D"] | None = None, best: int = 4) -> Float[Array, ""]:
     """Expected reciprocal rank (Chapelle et al., CIKM 2009): the mean of 1 over the place where a reader is content, who reads from
     the top and is content with a document with probability (2^label - 1) / 2^best. `best` is the highest label of the data.
     """
@@ -82,7 +79,7 @@ def err(
 
 
 def _standing(scores: Scores, present: Bool[Array, "D"] | None) -> tuple[Int[Array, "D"], Int[Array, "D"]]:
-    """For each document, how many stand above it for sure, and how many share its score, itself among them. Of an absent one: 0, 0."""
+    """For each document, how many stand above it, and how many share its score, itself among them. Of an absent one: 0, 0."""
     ranked = jnp.ones(len(scores), bool) if present is None else present
     both = ranked[:, None] & ranked[None]
     above = (both & (scores[None] > scores[:, None])).sum(-1)
@@ -92,8 +89,8 @@ def _standing(scores: Scores, present: Bool[Array, "D"] | None) -> tuple[Int[Arr
 def _cascade(scores: Scores, stops: Float[Array, "D"], present: Bool[Array, "D"] | None) -> Float[Array, ""]:
     """The mean of 1 / (place where a reader stops), who reads from the top and stops at a document with probability `stops`.
 
-    Who gets past place p has got past all documents above p's group of equal scores, and past j of that group's g documents, any j of
-    them as likely: the mean of that is the j-th elementary symmetric polynomial of their 1 - stops, over g choose j.
+    Who gets past place p has got past all documents above p's group of equal scores, and past j of that group's g documents, any j
+    of them as likely: the mean of that is the j-th elementary symmetric polynomial of their 1 - stops, over g choose j.
     """
     n = len(stops)
     ranked = jnp.ones(n, bool) if present is None else present

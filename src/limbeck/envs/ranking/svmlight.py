@@ -1,6 +1,6 @@
 """SVMlight text with query numbers, taken apart by numpy: no loop over lines or features, unless one of them is wrong.
 
-    2 qid:10 1:0.03 2:0 5:NULL # anything                   label, query, features by number; what is left out is 0
+2 qid:10 1:0.03 2:0 5:NULL # anything                   label, query, features by number; what is left out is 0
 """
 
 import re
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 FILL = 1e30
-"""numbers beyond this stand for "missing": Istella has the largest double there is"""
+"""numbers beyond this stand for "missing": Istella has the largest double there is, or what rounds to infinity"""
 MISSING = 2 * FILL
 """what NULL becomes"""
 MOST_FEATURES = 100_000
@@ -25,7 +25,7 @@ class Fault(Exception):  # noqa: N818
 
     def __init__(self, what: str, line: int):
         super().__init__(what)
-        self.line = int(line)
+        self.line = line
 
 
 class Documents(NamedTuple):
@@ -63,6 +63,8 @@ def parse(text: bytes, form: Form) -> Documents:
     """
     plain = text.replace(b"\t", b" ").replace(b"\r", b" ").replace(b":NULL", f":{MISSING}".encode())
     lines = Lines.of(_without_comments(np.frombuffer(plain, np.uint8)))
+    if not len(lines.words):
+        return Documents(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros((0, form.features or 1), np.float32))
     bad = lines.malformed()
     if bad.any():
         line = int(np.argmax(bad))
@@ -99,7 +101,7 @@ class Lines(NamedTuple):
     """the first word of each line that is not empty"""
     colons: Int[np.ndarray, "W"]
     """in each word"""
-    count: int
+    height: int
     """of lines, with the empty ones"""
 
     @classmethod
@@ -108,7 +110,7 @@ class Lines(NamedTuple):
         words = np.flatnonzero(~blank & np.append(True, blank[:-1]))
         newlines = np.flatnonzero(chars == NEWLINE)
         line = np.searchsorted(newlines, words)
-        first = np.flatnonzero(np.append(True, line[1:] != line[:-1])) if len(words) else words
+        first = np.flatnonzero(np.append(len(words) > 0, line[1:] != line[:-1]))
         colons = np.add.reduceat(chars == COLON, words, dtype=np.int32) if len(words) else words
         return cls(chars, words, line, first, colons, len(newlines))
 
@@ -118,8 +120,8 @@ class Lines(NamedTuple):
         return np.diff(np.append(self.first, len(self.words)))
 
     def malformed(self) -> Bool[np.ndarray, "L"]:
-        """Which lines are not a label, `qid:` and a number, and words with one colon, all of characters that numbers are made of."""
-        bad = np.zeros(self.count, bool)
+        """Which lines are not a label, `qid:` and a number, and words with one colon, all made of what numbers are made of."""
+        bad = np.zeros(self.height, bool)
         is_first = np.zeros(len(self.words), bool)
         is_first[self.first] = True
         bad[self.line[self.colons != ~is_first]] = True
@@ -134,7 +136,7 @@ class Lines(NamedTuple):
         return bad
 
     def numbers(self) -> Float[np.ndarray, "X"] | None:
-        """All numbers of well-formed lines: a label and a query, and two for each feature. None if a word is no number after all."""
+        """All numbers of well-formed lines: a label and a query, and two for each feature. None if a word is none."""
         plain = np.where(NUMERIC[self.chars] & (self.chars != COLON), self.chars, SPACE).tobytes()
         try:
             with warnings.catch_warnings():  # numpy before 2.3 warns where it now raises
@@ -168,11 +170,10 @@ def _documents(lines: Lines, numbers: Float[np.ndarray, "X"], form: Form) -> Doc
         f"a feature's number is not from 1 to {top}": row[~_whole(ids, 1, top)],
         "its features are not in the order of their numbers": row[1:][falling],
         f"it has not all {form.features} features": fewer,
-        "a value is infinite": row[np.isinf(values)],
     }
     for fault, rows in faults.items():
         if len(rows):
-            raise Fault(fault, lines.line[lines.first[rows[0]]])
+            raise Fault(fault, int(lines.line[lines.first[rows[0]]]))
     values[np.abs(values) > FILL] = np.nan
     features = np.zeros((len(count), form.features or int(ids.max(initial=1))), np.float32)
     features[row, ids.astype(np.int64) - 1] = values
@@ -198,7 +199,7 @@ def _explain(line: bytes) -> str:
         return f"its query '{words[1]}' is no number"
     for word in words[2:]:
         feature, _, value = word.partition(":")
-        if not _is_number(feature) or not _is_number(value) and value != "NULL":
+        if not _is_number(feature) or (not _is_number(value) and value != "NULL"):
             return f"'{word}' is no feature, NUMBER:VALUE"
     return ""
 

@@ -13,32 +13,33 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from limbeck.envs.ranking import files, metrics
 from limbeck.envs.ranking.generate import TELLING, generate
-from limbeck.envs.ranking.lists import LEAST, Lists, Scale, deal
+from limbeck.envs.ranking.lists import LEAST, Lists, Scale, deal, sample
 from limbeck.envs.ranking.svmlight import Documents
 from limbeck.errors import BadSetting, unknown
 from limbeck.types import EnvSpec, Observation, Outcome
 
 TRAIN = "train"
-GENERATED = {TRAIN: 4000, "validation": 1000, "test": 1000}
+GENERATED = {TRAIN: 20_000, "validation": 1000, "test": 2000}
 """queries that are made up for each split"""
 
 
 class RankingState(NamedTuple):
     """Which list is to be ranked."""
 
-    index: Int[Array, ""]
+    which: Int[Array, ""]
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """A list of documents is drawn, every document's agent gives it a score, and the ranking by falling score is paid with its NDCG.
+    """A list of documents is drawn, every document's agent gives it a score, and the ranking by falling score pays its NDCG.
 
     That ranking is a game of this kind is said of PTDE (Chen et al., IJCAI 2024), whose section on it could not be read; this
-    casting is a reconstruction after MarlRank (CIKM 2019) and MA4DIV (2024). Documents of equal score share their places: the NDCG is
-    the mean over their orders.
+    casting is a reconstruction after MarlRank (CIKM 2019) and MA4DIV (2024). Documents of equal score share their places: the NDCG
+    is the mean over their orders.
 
-    An agent sees its document's features; the state is the whole list, for each document whether it is there and its features. Where a
-    list is shorter than there are agents, those without a document are dead: they can only give the score 0, which does nothing.
+    An agent sees its document's features; the state is the whole list, for each document whether it is there and its features.
+    Where a list is shorter than there are agents, those without a document are dead: they can only give the score 0, which does
+    nothing.
 
     A world draws from one split of the data. Whoever learns, learns on `train`; `evaluate` asks for `held_out()` queries.
 
@@ -93,12 +94,12 @@ class Ranking:
         return RankingState(jax.random.randint(key, (), 0, len(self.lists.labels)))
 
     def step(self, state: RankingState, action: Int[Array, "N"], key: PRNGKeyArray) -> tuple[RankingState, Outcome]:
-        labels, present = (jnp.asarray(each)[state.index] for each in (self.lists.labels, self.lists.present))
+        labels, present = (jnp.asarray(each)[state.which] for each in (self.lists.labels, self.lists.present))
         reward = metrics.ndcg(action, labels, present, self.cutoff, self.gain)
         return state, Outcome(reward, jnp.array(True), jnp.array(False), {"won": jnp.array(False)})
 
     def observe(self, state: RankingState) -> Observation:
-        features, present = (jnp.asarray(each)[state.index] for each in (self.lists.features, self.lists.present))
+        features, present = (jnp.asarray(each)[state.which] for each in (self.lists.features, self.lists.present))
         whole = jnp.concatenate([present[:, None].astype(jnp.float32), features], axis=1).reshape(-1)
         nothing = jnp.arange(self.scores) == 0
         return Observation(features, whole, present[:, None] | nothing[None], present)
