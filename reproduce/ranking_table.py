@@ -127,15 +127,16 @@ def polynomial(features: np.ndarray) -> np.ndarray:
 def lambdamart(train: Lists, test: Lists, seed: int) -> np.ndarray:
     """Trees boosted on the gradients of NDCG, of which each judges one document."""
     try:
-        from lightgbm import LGBMRanker
+        import lightgbm
     except ImportError as error:
         raise LimbeckError(
             "LambdaMART needs lightgbm: pip install 'limbeck[ranking]', or leave it out with --no-lambdamart"
         ) from error
-    ranker = LGBMRanker(n_estimators=200, learning_rate=0.05, num_leaves=31, random_state=seed, n_jobs=2, verbose=-1)
-    ranker.fit(train.features[train.present], train.labels[train.present], group=train.present.sum(1))
+    data = lightgbm.Dataset(train.features[train.present], train.labels[train.present], group=train.present.sum(1))
+    settings = {"objective": "lambdarank", "learning_rate": 0.05, "num_leaves": 31, "seed": seed, "num_threads": 2, "verbose": -1}
+    ranker = lightgbm.train(settings, data, num_boost_round=200)
     scores = np.zeros(test.labels.shape, np.float32)
-    scores[test.present] = ranker.predict(test.features[test.present])
+    scores[test.present] = np.asarray(ranker.predict(test.features[test.present]))
     return scores
 
 
