@@ -15,7 +15,8 @@ def test_names_are_sorted_and_can_all_be_made():
     names = registry.names()
     assert "probe/matrix" in names and names == sorted(set(names))
     for name in names:
-        assert registry.make(name).spec.name == name
+        if not registry.needs_of(name):
+            assert registry.make(name).spec.name == name
 
 
 def test_settings_reach_the_world():

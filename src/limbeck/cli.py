@@ -158,6 +158,10 @@ def _list(words: list[str]) -> None:
     console = _console()
     worlds = Table("world", *("agents", "actions", "obs", "state", "limit", "lives in"), title="worlds")
     for name in registry.names():
+        needs = registry.needs_of(name)
+        if needs:
+            worlds.add_row(name, *["-"] * 5, f"data of yours: {', '.join(needs)}")
+            continue
         env = registry.make(name)
         spec, home = env.spec, "a game of its own (see docs)" if isinstance(env, HostEnv) else ""
         sizes = (spec.n_agents, spec.n_actions, spec.obs_dim, spec.state_dim, spec.episode_limit)

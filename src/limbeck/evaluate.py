@@ -19,7 +19,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from limbeck import stats
 from limbeck.cost import cost
-from limbeck.envs.base import Batch, batch
+from limbeck.envs.base import Batch, batch, held_out
 from limbeck.envs.host import AnyEnvironment, HostEnv
 from limbeck.errors import BadSetting, unknown
 from limbeck.hosted import compiled, play
@@ -80,7 +80,7 @@ def evaluate(
     """Every policy's greedy episodes, summed up.
 
     Args:
-        env: the world.
+        env: the world. One whose data is divided is played on its test data, unless another held-out part is its own.
         policies: by name, a trained method, or a policy and its parameters. `runs/a:student` is a run and its policy.
         episodes: how many for each policy, exactly.
         key: of all chance in the worlds, the same for every policy; None is key 0.
@@ -101,6 +101,7 @@ def evaluate(
         if each not in policies:
             raise unknown("teacher", each, policies)
     start = jax.random.key(0) if key is None else key
+    env = held_out(env)
     pairs = {name: each.policy() if isinstance(each, Trained) else each for name, each in policies.items()}
     played = {name: evaluator(env, policy, episodes, worlds)(params, start, explore) for name, (policy, params) in pairs.items()}
     rows = []
@@ -279,8 +280,9 @@ def _with_interval(name: str, scale: float, digits: int) -> Callable[[dict[str, 
     def show(row: dict[str, Any]) -> str:
         if row.get(name) is None:
             return "-"
-        low, high = (f"{scale * x:.{digits}f}" if x is not None else "?" for x in row.get(f"{name}_ci") or (None, None))
-        return f"{scale * row[name]:.{digits}f} [{low}, {high}]"
+        shown = digits if abs(scale * row[name]) >= 1 else digits + 2
+        low, high = (f"{scale * x:.{shown}f}" if x is not None else "?" for x in row.get(f"{name}_ci") or (None, None))
+        return f"{scale * row[name]:.{shown}f} [{low}, {high}]"
 
     return show
 

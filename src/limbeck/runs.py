@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 
 from limbeck.documents import typed
 from limbeck.envs import registry
+from limbeck.envs.base import held_out
 from limbeck.envs.host import AnyEnvironment
 from limbeck.errors import BadSetting, LimbeckError, NotOffered, unknown
 from limbeck.evaluate import Table, evaluate, evaluator, summary
@@ -129,7 +130,8 @@ def build(config: RunConfig, teacher_params: PyTree | None = None) -> Algorithm:
         try:
             return method.build(env.spec, settings)
         except NotOffered as error:
-            fitting = [name for name in registry.names() if error.offers(world_for(method.world, name, {}).spec)]
+            complete = [name for name in registry.names() if not registry.needs_of(name)]
+            fitting = [name for name in complete if error.offers(world_for(method.world, name, {}).spec)]
             raise BadSetting(f"{error}; worlds that fit: {', '.join(fitting) or 'none'}") from error
     if teacher_params is None:
         teacher = build(RunConfig(config.teacher["method"], config.env, config.env_settings, config.teacher["settings"]))
@@ -199,7 +201,8 @@ def _go(config: RunConfig, folder: RunFolder | None, algorithm: Algorithm, resum
 def _judge(env: AnyEnvironment, algorithm: Algorithm, config: RunConfig) -> Callable[[PyTree], dict[str, Any]]:
     """params -> how the method's policies do in a few greedy episodes, always the same ones. The main one comes without a name."""
     names = algorithm.judged or (algorithm.main,)
-    plays = {name: evaluator(env, algorithm.policies[name], config.evaluation_episodes) for name in names}
+    unseen = held_out(env, "validation")  # test data is for the end
+    plays = {name: evaluator(unseen, algorithm.policies[name], config.evaluation_episodes) for name in names}
 
     def judge(params: PyTree) -> dict[str, Any]:
         key = jax.random.key(config.seed + 1_000_003)

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from limbeck.envs.base import Divided
 from limbeck.envs.host import AnyEnvironment
 from limbeck.errors import BadSetting, Diverged, Interrupted
 from limbeck.hosted_learner import learner_for
@@ -108,6 +109,10 @@ def train(
         Interrupted: the user stopped it.
         CheckpointError: `resume` without a usable checkpoint, or a full disk.
     """
+    if isinstance(env, Divided) and env.split != "train":
+        raise BadSetting(
+            f"nobody learns from the {env.split} data of {env.spec.name}: it is held out; leave the world's split at train"
+        )
     learner = learner_for(env, algorithm, worlds, devices)
     plan = Plan.of(learner, steps)
     if resume and folder is not None:

@@ -57,6 +57,25 @@ class NativelyBatched(Protocol):
     def batch(self) -> Batch: ...
 
 
+@runtime_checkable
+class Divided(Protocol):
+    """A world whose episodes come from data. Part of it is held out: nobody may learn on it, and all results are about it."""
+
+    @property
+    def split(self) -> str:
+        """Where its episodes come from; `train` is for learning."""
+        ...
+
+    def held_out(self, split: str) -> Any:
+        """The same world on data that is held out: that of `split`, or its own if that is held out already."""
+        ...
+
+
+def held_out(env: Any, split: str = "test") -> Any:
+    """The world in which results are measured: itself, unless its data is divided. While learning goes on, that is `validation`."""
+    return env.held_out(split) if isinstance(env, Divided) else env
+
+
 class VmapBatch:
     """The batch of a world that has no layout of its own."""
 

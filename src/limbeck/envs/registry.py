@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from limbeck.envs.base import Environment
 from limbeck.envs.host import AnyEnvironment, HostEnv
-from limbeck.errors import BadSetting, unknown
+from limbeck.errors import BadSetting, LimbeckError, unknown
 
 
 class World(NamedTuple):
@@ -17,6 +17,8 @@ class World(NamedTuple):
     """(**settings) -> world"""
     settings: tuple[str, ...]
     """the names that `build` accepts"""
+    needs: tuple[str, ...] = ()
+    """those among them without which it cannot be built"""
 
 
 def make(name: str, **settings: Any) -> Any:
@@ -28,7 +30,8 @@ def make(name: str, **settings: Any) -> Any:
 
     Raises:
         UnknownName: no world or no setting is called so; the message lists those that exist, the nearest first.
-        BadSetting: the world refuses a value.
+        BadSetting: the world refuses a value, or cannot do without one that is missing.
+        LimbeckError: the world's data cannot be read.
     """
     worlds = _family(name.partition("/")[0])
     if name not in worlds:
@@ -37,10 +40,13 @@ def make(name: str, **settings: Any) -> Any:
     for setting in settings:
         if setting not in world.settings:
             raise unknown(f"setting of {name}", setting, world.settings)
+    for setting in world.needs:
+        if setting not in settings:
+            raise BadSetting(f"{name} needs the setting {setting}, as in --env-set {setting}=...")
     try:
         return world.build(**settings)
     except (TypeError, ValueError) as error:
-        if isinstance(error, BadSetting) or not settings:  # with nothing but defaults it is a bug, not the user's mistake
+        if isinstance(error, LimbeckError) or not settings:  # with nothing but defaults it is a bug, not the user's mistake
             raise
         raise BadSetting(f"{name} with {settings}: {error}") from error
 
@@ -49,6 +55,12 @@ def settings_of(name: str) -> tuple[str, ...]:
     """The settings that `make(name, ...)` accepts; none for a name that it does not know."""
     worlds = _family(name.partition("/")[0])
     return worlds[name].settings if name in worlds else ()
+
+
+def needs_of(name: str) -> tuple[str, ...]:
+    """The settings that `make(name, ...)` cannot do without; none for a name that it does not know."""
+    worlds = _family(name.partition("/")[0])
+    return worlds[name].needs if name in worlds else ()
 
 
 def names() -> list[str]:
@@ -105,6 +117,15 @@ def _predator_prey() -> dict[str, World]:
     return {"predator_prey/8v8": World(PredatorPrey, _parameters(PredatorPrey))}
 
 
+def _ranking() -> dict[str, World]:
+    from limbeck.envs import ranking
+
+    return {
+        "ranking/files": World(ranking.from_files, _parameters(ranking.RankingFileSettings), needs=("path",)),
+        "ranking/synthetic": World(ranking.synthetic, _parameters(ranking.SyntheticSettings)),
+    }
+
+
 def _smac() -> dict[str, World]:
     from limbeck.envs import smac
     from limbeck.envs.smac.settings import SkirmishSettings, SmacSettings
@@ -130,6 +151,7 @@ def _starcraft() -> dict[str, World]:
 _BUILT_IN: dict[str, Callable[[], dict[str, World]]] = {
     "predator_prey": _predator_prey,
     "probe": _probe,
+    "ranking": _ranking,
     "smac": _smac,
     "starcraft": _starcraft,
 }
