@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jaxtyping import PyTree
 
+from limbeck.nets.teams import Team
 from limbeck.types import Decision, EnvSpec, Policy
 
 
 class Cost(NamedTuple):
-    """Per agent, where the agents share their parameters as they do here."""
+    """Per agent. Where agents have networks of their own: the mean over the agents, in whole parameters."""
 
     parameters: int
     bytes: int
@@ -22,6 +23,8 @@ class Cost(NamedTuple):
     """of matrix products and convolutions per decision, 2 M N K each, counted in the program: does not depend on the compiler"""
     flops_compiled: float | None
     """the compiler's own count, element by element work included; None where it gives none"""
+    each: tuple[tuple[int, float], ...] | None = None
+    """(parameters, flops) of every agent in a team of several networks; None where all share one"""
 
 
 def cost(policy: Policy, params: PyTree, spec: EnvSpec) -> Cost:
@@ -32,17 +35,37 @@ def cost(policy: Policy, params: PyTree, spec: EnvSpec) -> Cost:
         params: the method's parameters, or their shapes.
         spec: of the world that it acts in.
     """
-    parameters = sum(prod(leaf.shape) for leaf in jax.tree.leaves(policy.agent(params)))
+    agent, decision = policy.agent(params), _decision(policy, spec)
+    each = tuple(_of_each(agent, decision)) if isinstance(agent, Team) else None
+    parameters = _size(agent) if each is None else round(sum(own for own, _ in each) / spec.n_agents)
 
     def act(params: PyTree, carry: PyTree, decision: Decision, key: Any) -> tuple[Any, PyTree]:
         return policy.act(params, carry, decision, key, jnp.float32(0))
 
     carry = jax.eval_shape(lambda: policy.init_carry(1))
-    arguments = (params, carry, _decision(policy, spec), jax.eval_shape(lambda: jax.random.key(0)))
+    arguments = (params, carry, decision, jax.eval_shape(lambda: jax.random.key(0)))
     flops = matmul_flops(jax.make_jaxpr(act)(*arguments).jaxpr) / spec.n_agents
     compiled = jax.jit(act).lower(*arguments).compile().cost_analysis()
     counted = (compiled or {}).get("flops")
-    return Cost(parameters, 4 * parameters, flops, None if counted is None else counted / spec.n_agents)
+    return Cost(parameters, 4 * parameters, flops, None if counted is None else counted / spec.n_agents, each)
+
+
+def _of_each(team: Team, decision: Decision) -> list[tuple[int, float]]:
+    """(parameters, flops) of every agent's network, in the order of the agents."""
+
+    def alone(net: Any, decision: Decision, hidden: Any) -> Any:
+        return net.head(net.step(net.drive(net.read(decision)[:, 0]), hidden), None)
+
+    found = {}
+    for net, who in zip(team.nets, team.places, strict=True):
+        hidden = jax.ShapeDtypeStruct((1, net.carry_dim), jnp.float32)
+        flops = matmul_flops(jax.make_jaxpr(alone)(net, decision, hidden).jaxpr)
+        found |= dict.fromkeys(who, (_size(net), flops))
+    return [found[i] for i in sorted(found)]
+
+
+def _size(tree: PyTree) -> int:
+    return sum(prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 def matmul_flops(jaxpr: Jaxpr) -> float:

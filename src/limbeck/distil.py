@@ -12,6 +12,8 @@
     IGM-BC        the same                    the same           teacher    together
     DDN           block output, values,       squared error, KL  teacher    together
                   first layer
+    KD-MARL       policy, best action,        KL, cross-entropy, teacher    off line
+                  relations, roles            Huber, cosine
 
 The matching losses are sums over what one agent outputs, `[..., N]`; `over_agents` makes them one number. Teachers never get a
 gradient from them.
@@ -27,7 +29,7 @@ import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from limbeck.errors import NotOffered, unknown
-from limbeck.losses import masked_mean
+from limbeck.losses import angles, cosine, distances, huber, masked_mean, pairs_of, triples_of, window_means
 from limbeck.nets.agents import Agent
 from limbeck.nets.greedy import UNAVAILABLE, best_actions, greedy, q_policy, start_of
 from limbeck.nets.unroll import Values, early, unroll
@@ -77,6 +79,34 @@ def match_policy(
     return (p * jnp.where(p > 0, log_p - log_q, 0.0)).sum(-1)
 
 
+def match_relations(
+    features: Float[Array, "*b N H"], target: Float[Array, "*b N K"], weight: Float[Array, "*b N"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """(error of the distances between agents, error of the angles among them): Huber losses of relational distillation (Park et al.
+    2019), as means over the pairs and triples of agents that all count. Two agents have no angles: 0.
+
+    Sizes H and K may differ, and turning or scaling the features changes nothing.
+    """
+    target, pairs, triples = jax.lax.stop_gradient(target), pairs_of(weight), triples_of(weight)
+    of_pairs = huber(distances(features, pairs) - distances(target, pairs), 1.0)
+    return masked_mean(of_pairs, pairs), masked_mean(huber(angles(features) - angles(target), 1.0), triples)
+
+
+def match_roles(
+    features: Float[Array, "L *b N K"],
+    target: Float[Array, "L *b N K"],
+    weight: Float[Array, "L *b N"],
+    is_first: Bool[Array, "L *b"],
+) -> Float[Array, ""]:
+    """1 - cosine of what both are on average over L decisions, or an episode's part of them: what varies slowly in a behaviour.
+
+    A mean over decisions that count, of agents that count.
+    """
+    own, total = window_means(features, weight, is_first)
+    taught, _ = window_means(jax.lax.stop_gradient(target), weight, is_first)
+    return masked_mean(1.0 - cosine(own, taught), total)
+
+
 def over_agents(error: Float[Array, "*b N"], counts: Bool[Array, "*b N"], mean: bool = True) -> Float[Array, ""]:
     """Mean over decisions of the mean, or sum, over the agents that count."""
     counts = counts.astype(jnp.float32)
@@ -118,6 +148,8 @@ def offline(
     loss: Callable[[PyTree, PyTree, Any, PRNGKeyArray], tuple[Array, dict[str, Array]]],
     student: Policy,
     teacher: Policy,
+    store: Dataset | None = None,
+    optimiser: Callable[[optax.Schedule], optax.GradientTransformation] = optax.adam,
 ) -> Algorithm:
     """The teacher plays until there are enough rows; then the student is fitted to them.
 
@@ -126,10 +158,12 @@ def offline(
         settings: data and optimiser.
         init: key -> student and teacher.
         learns: the same tree, or the top of it, with "learn" or "freeze" at its leaves.
-        label: (params, segment) -> rows [R, ...], one per agent and decision.
+        label: (params, segment) -> rows [R, ...], one per agent and decision, unless the store says otherwise.
         loss: on a batch of rows.
         student: who is judged first.
         teacher: who is judged second, and plays.
+        store: where rows go; by default there is room for `settings.rows` of them.
+        optimiser: of what learns, given its step size's schedule.
     """
     schedule = optax.cosine_decay_schedule(settings.lr, settings.updates, settings.lr_end / settings.lr)
     return Algorithm(
@@ -139,14 +173,14 @@ def offline(
         explore=lambda steps: jnp.float32(settings.eps),
         loss=loss,
         source=Source(
-            Dataset(settings.rows, settings.batch),
+            store or Dataset(settings.rows, settings.batch),
             settings.segment,
             updates=min(100, settings.updates),
             collect_until=-(-settings.rows // spec.n_agents),
             total_updates=settings.updates,
             prepare=label,
         ),
-        optimiser=optax.multi_transform({"learn": optax.adam(schedule), "freeze": optax.set_to_zero()}, learns),
+        optimiser=optax.multi_transform({"learn": optimiser(schedule), "freeze": optax.set_to_zero()}, learns),
         policies={"student": student, "teacher": teacher},
         init_target=lambda params: (),
     )

@@ -85,3 +85,70 @@ def standardised(x: Float[Array, "*s"], mask: Float[Array, "*s"]) -> Float[Array
 def entropy(log_p: Float[Array, "*b A"]) -> Float[Array, "*b"]:
     """Of distributions given as log-probabilities; what is next to impossible counts nothing."""
     return -(jnp.exp(log_p) * log_p).sum(-1)
+
+
+# -- how agents stand to each other ----------------------------------------------------------------------------------------
+
+COINCIDE = 1e-6
+"""squared distances below this share of the features' own size are rounding: agents in one place, with no direction between them"""
+
+
+def _products(features: Float[Array, "*b N H"]) -> tuple[Array, Array]:
+    """(inner products of the agents' features [..., N, N], about their mean; squared distances, 0 where they coincide)."""
+    centred = features - features.mean(-2, keepdims=True)
+    products = jnp.einsum("...ih,...jh->...ij", centred, centred)
+    own = jnp.diagonal(products, axis1=-2, axis2=-1)
+    sizes = own[..., :, None] + own[..., None, :]
+    squares = sizes - 2.0 * products
+    return products, jnp.where(squares > COINCIDE * sizes, squares, 0.0)
+
+
+def _root(squares: Array) -> Array:
+    """Square root with gradient 0 at 0."""
+    return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
+
+
+def distances(features: Float[Array, "*b N H"], pairs: Float[Array, "*b N N"]) -> Float[Array, "*b N N"]:
+    """|e_i - e_j| / mu, with mu the mean over all `pairs` that count, of all entries together (Park et al. 2019)."""
+    apart = _root(_products(features)[1])
+    return apart / jnp.maximum(masked_mean(apart, pairs), 1e-8)
+
+
+def angles(features: Float[Array, "*b N H"]) -> Float[Array, "*b N N N"]:
+    """[j, i, k]: the cosine of the angle at j between i and k; 0 where two of them coincide (Park et al. 2019)."""
+    products, squares = _products(features)
+    own = jnp.diagonal(products, axis1=-2, axis2=-1)
+    # <e_i - e_j, e_k - e_j> = <i, k> - <i, j> - <j, k> + <j, j>
+    inner = products[..., None, :, :] - products[..., :, :, None] - products[..., :, None, :] + own[..., :, None, None]
+    near = jnp.where(squares > 0, 1.0 / _root(jnp.where(squares > 0, squares, 1.0)), 0.0)
+    return inner * near[..., :, :, None] * near[..., :, None, :]
+
+
+def pairs_of(weight: Float[Array, "*b N"]) -> Float[Array, "*b N N"]:
+    """1 where i < j and both count."""
+    both = weight[..., :, None] * weight[..., None, :]
+    return both * jnp.broadcast_to(jnp.triu(jnp.ones(both.shape[-2:]), 1), both.shape)
+
+
+def triples_of(weight: Float[Array, "*b N"]) -> Float[Array, "*b N N N"]:
+    """[j, i, k]: 1 where i < k, neither is j, and all three count."""
+    n = weight.shape[-1]
+    other = 1.0 - jnp.eye(n)
+    fit = jnp.triu(jnp.ones((n, n)), 1)[None] * other[:, :, None] * other[:, None, :]
+    all_three = weight[..., :, None, None] * weight[..., None, :, None] * weight[..., None, None, :]
+    return all_three * jnp.broadcast_to(fit, all_three.shape)
+
+
+def window_means(
+    x: Float[Array, "L *b N H"], weight: Float[Array, "L *b N"], is_first: Bool[Array, "L *b"]
+) -> tuple[Float[Array, "W *b N H"], Float[Array, "W *b N"]]:
+    """(mean of x over each episode's part of the L decisions, how much weight was in it); W = L + 1, most of them empty."""
+    episode = jax.nn.one_hot(jnp.cumsum(is_first, 0), x.shape[0] + 1)
+    parts = jnp.einsum("l...w,l...n->wl...n", episode, weight)
+    total = parts.sum(1)
+    return jnp.einsum("wl...n,l...nh->w...nh", parts, x) / jnp.maximum(total, 1.0)[..., None], total
+
+
+def cosine(x: Float[Array, "*b H"], y: Float[Array, "*b H"]) -> Float[Array, "*b"]:
+    """Of the angle between them; 0 where one of them is nothing."""
+    return (x * y).sum(-1) / jnp.maximum(_root((x**2).sum(-1)) * _root((y**2).sum(-1)), 1e-8)

@@ -104,9 +104,11 @@ def find_method(name: str) -> Method:
 
 
 def settings_of(config: RunConfig) -> Any:
-    """The method's settings as its own dataclass, with defaults for what the configuration leaves out."""
+    """The method's settings as its own dataclass, with its defaults, or its teacher's, for what the configuration leaves out."""
     method = find_method(config.method)
     settings = typed(type(method.settings), dataclasses.asdict(method.settings) | config.settings, f"setting of {config.method}")
+    inherited = {n: config.teacher["settings"][n] for n in method.inherits if config.teacher and getattr(settings, n) is None}
+    settings = dataclasses.replace(settings, **inherited)
     _check_positive(settings, [n for n in _SIZES if hasattr(settings, n)], may_be_none=("segment",))
     return settings
 
@@ -150,7 +152,7 @@ def of_student(path: str | Path, **options: Any) -> RunConfig:
     student = find_method(teacher.method).student
     if student is None:
         raise BadSetting(
-            f"{path} holds a run of {teacher.method}, which has nothing to distil; train a teacher: limbeck train ptde"
+            f"{path} holds a run of {teacher.method}, which has nothing to distil; train a teacher: limbeck train ptde, or mappo"
         )
     source = {"run": str(path), "method": teacher.method, "settings": teacher.settings}
     return RunConfig(student, teacher.env, teacher.env_settings, teacher=source, **options)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from limbeck.methods import bases, cadp, copa, csrl, ctds, ddn, igm_da, mappo, ptde
+from limbeck.methods import bases, cadp, copa, csrl, ctds, ddn, igm_da, kd_marl, mappo, ptde
 from limbeck.methods.bases import BASES
 from limbeck.methods.q_learning import PRESETS, Base, QSettings
 from limbeck.types import Algorithm
@@ -25,6 +25,8 @@ class Method:
     """settings by name"""
     world: dict[str, Any] = field(default_factory=dict)
     """settings that the method asks of any world that has them"""
+    inherits: tuple[str, ...] = ()
+    """a student's settings that are its teacher's where they are none"""
 
 
 def _with_presets(settings: QSettings, **changes: Any) -> dict[str, Any]:
@@ -46,8 +48,10 @@ def _on_policy(
 
 METHODS = {
     **{name: _base(name, base) for name, base in BASES.items()},
-    "mappo": _on_policy("clipped policy gradients, and one value for the team", mappo.MAPPOSettings()),
-    "ippo": _on_policy("clipped policy gradients, and a value for each agent", mappo.MAPPOSettings(critic="local")),
+    "mappo": _on_policy("clipped policy gradients, and one value for the team", mappo.MAPPOSettings(), student="kd-marl"),
+    "ippo": _on_policy(
+        "clipped policy gradients, and a value for each agent", mappo.MAPPOSettings(critic="local"), student="kd-marl"
+    ),
     "ptde": Method(
         "teacher with personalised global information, on any mixer",
         ptde.TeacherSettings(),
@@ -96,4 +100,11 @@ METHODS = {
 }
 STUDENTS = {
     "ptde-student": Method("local student of a PTDE teacher", ptde.StudentSettings(), ptde.student, presets=ptde.PRESETS),
+    "kd-marl": Method(
+        "small unlike students of a MAPPO teacher, without a critic (a reconstruction)",
+        kd_marl.KDMARLSettings(),
+        kd_marl.student,
+        presets=kd_marl.PRESETS,
+        inherits=("gamma", "gae_lambda"),
+    ),
 }

@@ -92,8 +92,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-3s_vs_5z": _SCRIPT | {"epochs": 15, "clip": 0.05},
     "paper-5m_vs_6m": _SCRIPT | {"epochs": 10, "clip": 0.05},
     "paper-MMM2": _SCRIPT | {"minibatches": 2, "out_gain": 1.0},
+    "expert": {"hidden": 256},
 }
-"""The authors' scripts for SMAC, for 10M steps with `worlds` 8. On 3s_vs_5z they also stack four observations; here nothing is."""
+"""The authors' scripts for SMAC, for 10M steps with `worlds` 8. On 3s_vs_5z they also stack four observations; here nothing is.
+`expert` is a wide teacher for KD-MARL."""
 
 CRITICS: dict[str, Callable[[EnvSpec, int, PRNGKeyArray], Recurrent]] = {"state": StateCritic, "local": LocalCritic}
 
@@ -234,11 +236,16 @@ def prepare(params: PPOParams, segment: Segment, settings: MAPPOSettings) -> Row
 
 def advantages(segment: Segment, value: Float[Array, "L B G"], settings: MAPPOSettings) -> tuple[Array, Array]:
     """(advantages [T, B, N], standardised over the living; returns [T, B, G]) from values on the scale of returns."""
-    team = jax.tree.map(lambda x: x[..., None], (segment.reward, segment.terminated, segment.mask))
-    reward, terminated, mask = jax.tree.map(lambda x: jnp.broadcast_to(x, value[1:].shape), team)
-    found = gae(reward, value, terminated, mask, settings.gamma, settings.gae_lambda)
+    found = raw_advantages(segment, value, settings.gamma, settings.gae_lambda)
     counts = living(early(segment.decisions), segment.mask)
     return standardised(jnp.broadcast_to(found, counts.shape), counts), found + value[:-1]
+
+
+def raw_advantages(segment: Segment, value: Float[Array, "L B G"], gamma: float, gae_lambda: float) -> Float[Array, "T B G"]:
+    """The team's reward against each of the values, on the scale of returns."""
+    team = jax.tree.map(lambda x: x[..., None], (segment.reward, segment.terminated, segment.mask))
+    reward, terminated, mask = jax.tree.map(lambda x: jnp.broadcast_to(x, value[1:].shape), team)
+    return gae(reward, value, terminated, mask, gamma, gae_lambda)
 
 
 def living(decisions: Decision, mask: Float[Array, "*b"]) -> Float[Array, "*b N"]:
@@ -248,15 +255,15 @@ def living(decisions: Decision, mask: Float[Array, "*b"]) -> Float[Array, "*b N"
 
 def in_chunks(rows: Rows, length: int) -> Rows:
     """[T, B, ...] -> [R, length, ...], all but `carry`, which has its rows already. The last chunks are filled up with mask 0."""
-    missing = -rows.mask.shape[0] % length
+    cuts = jax.tree.map(lambda x: cut(x, x[-1:], length), rows._replace(carry=(), mask=()))
+    return cuts._replace(carry=rows.carry, mask=cut(rows.mask, jnp.zeros_like(rows.mask[-1:]), length))
 
-    def cut(x: Array, fill: Array) -> Array:
-        x = jnp.concatenate([x, jnp.repeat(fill, missing, 0)])
-        x = x.reshape(-1, length, *x.shape[1:])
-        return jnp.moveaxis(x, 2, 1).reshape(-1, length, *x.shape[3:])
 
-    cuts = jax.tree.map(lambda x: cut(x, x[-1:]), rows._replace(carry=(), mask=()))
-    return cuts._replace(carry=rows.carry, mask=cut(rows.mask, jnp.zeros_like(rows.mask[-1:])))
+def cut(x: Array, fill: Array, length: int) -> Array:
+    """[T, B, ...] -> [R, length, ...], chunk after chunk; `fill` [1, B, ...] stands where the last ones are not full."""
+    x = jnp.concatenate([x, jnp.repeat(fill, -x.shape[0] % length, 0)])
+    x = x.reshape(-1, length, *x.shape[1:])
+    return jnp.moveaxis(x, 2, 1).reshape(-1, length, *x.shape[3:])
 
 
 def ppo_loss(params: PPOParams, rows: Rows, settings: MAPPOSettings) -> tuple[Float[Array, ""], dict[str, Array]]:

@@ -1,0 +1,342 @@
+"""KD-MARL: a MAPPO team distilled into small, unlike, local students that learn without a critic (Pavel et al., arXiv 2604.06691).
+
+A reconstruction. The paper's body could not be read. Its summary says: teachers of MAPPO, frozen with their critic; students of
+their own sizes, on limited observations; advantages from the frozen critic; a loss of four named terms; off line. The equations
+are ours, put together from the sources named with them; so are all weights and sizes.
+
+    A_t      GAE(lambda) of the team's reward by the frozen critic, on the teacher's own play; standardised in each batch
+    L_adv    = - mean min(rho A, clip(rho, 1 - c, 1 + c) A),      rho = pi_S(u | x_i) / behaviour(u)     (Schulman et al. 2017)
+    L_kl     = tau^2 mean KL( softmax(z_T / tau) || softmax(z_S / tau) )
+    L_ce     = - mean log pi_S(u*),      u* the teacher's best action, or the one taken
+    L_rel    = distances + angle_weight angles,      of agents' features to each other, as Huber errors  (Park et al. 2019)
+    L_role   = mean 1 - cos(P_i mean e_S, mean e_T),      means over an episode's part of a chunk
+    L        = the sum of these, each with its weight, - entropy_weight H
+
+Features e are what a network's last layer reads: a GRU's state, or an MLP's second layer. Students of unlike widths are compared
+with zeros in the missing places. P_i is a linear map of each student to the teacher's width; it is learned, and left behind when
+the students are exported, as the critic is. What counts is living agents at decisions whose outcome is known.
+
+Students learn from chunks of what was recorded, and nobody knows the recurrent state that today's student would have had before
+one: in a chunk that begins in the middle of an episode the first `burn_in` decisions only warm it up.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from limbeck.distil import OfflineSettings, match_policy, match_relations, match_roles, offline
+from limbeck.errors import BadSetting, unknown
+from limbeck.losses import entropy, masked_mean, ppo_clip, standardised
+from limbeck.methods.mappo import Carried, PPOParams, cut, living, raw_advantages
+from limbeck.nets.agents import RecurrentAgent
+from limbeck.nets.critics import StateCritic, ValueNorm
+from limbeck.nets.greedy import greedy, start_of, taken
+from limbeck.nets.softmax import log_policy, softmax_policy
+from limbeck.nets.students import KINDS, Sight
+from limbeck.nets.teams import Team
+from limbeck.nets.unroll import decide, early, unroll
+from limbeck.replay import Dataset
+from limbeck.types import LOCAL, Algorithm, Decision, EnvSpec, Segment
+
+
+@dataclass(frozen=True)
+class KDMARLSettings(OfflineSettings):
+    """Data and optimiser; the students; the loss."""
+
+    lr: float = 5e-4
+    """Adam's step size"""
+    updates: int = 3000
+    """gradient steps in all"""
+    batch: int = 32
+    """chunks per gradient step"""
+    rows: int = 200_000
+    """decisions of one agent that are recorded"""
+    eps: float = 0.0
+    """share of actions drawn evenly while the teacher is recorded; the others are drawn from its policy"""
+    max_grad_norm: float = 10.0
+    """the students' gradient is scaled down to this norm"""
+    chunk: int = 32
+    """decisions in a row"""
+    burn_in: int = 8
+    """first decisions of a chunk that are not learned from, unless its episode began there"""
+    gamma: float | None = None
+    """discount; none: the teacher's"""
+    gae_lambda: float | None = None
+    """0: one-step advantages; 1: Monte Carlo; none: the teacher's"""
+    widths: str = "rule"
+    """hidden units: rule (4 times the root of the observation's size, in eights, 16 to half of the teacher's), 40, or 24,40,16"""
+    kinds: str = "gru"
+    """gru, mlp (without memory), or one for each agent: gru,mlp,gru"""
+    drop: str = ""
+    """features of the observation that students do without: 3,8-12; or for each agent: 3,8-12/0/"""
+    share: bool = False
+    """agents alike in width, kind and sight share a network, and are told their names; no: each has its own"""
+    adv_weight: float = 1.0
+    """of the policy gradient"""
+    kl_weight: float = 1.0
+    """of the divergence from the teacher's policy"""
+    ce_weight: float = 0.5
+    """of the teacher's action"""
+    relation_weight: float = 0.1
+    """of distances and angles between agents"""
+    angle_weight: float = 2.0
+    """of angles, where distances weigh 1"""
+    role_weight: float = 0.1
+    """of roles"""
+    entropy_weight: float = 0.0
+    """what the policy's entropy is worth"""
+    temperature: float = 2.0
+    """of the divergence"""
+    clip: float = 0.2
+    """how far a probability, as a ratio, is moved by its advantage"""
+    imitates: str = "best"
+    """best: the teacher's most probable action; taken: the one it took"""
+
+
+_ALONE: dict[str, Any] = {"adv_weight": 0.0, "kl_weight": 0.0, "ce_weight": 0.0, "relation_weight": 0.0, "role_weight": 0.0}
+PRESETS = {
+    "reconstruction": KDMARLSettings(),
+    "policy-only": KDMARLSettings(**(_ALONE | {"kl_weight": 1.0})),
+    "cloning": KDMARLSettings(**(_ALONE | {"ce_weight": 1.0}), imitates="taken"),
+}
+"""All terms; the divergence alone; behaviour cloning."""
+
+
+class KDParams(NamedTuple):
+    """What a distillation holds."""
+
+    students: Team
+    """learned, and all of it that is deployed"""
+    roles: Float[Array, "N H K"]
+    """P_i, learned: from the widest student's features to the teacher's"""
+    teacher: Any
+    """frozen: plays"""
+    critic: Any
+    """frozen: judges"""
+    norm: ValueNorm
+
+
+class Rows(NamedTuple):
+    """Chunks of L decisions of all agents, R of them, and what the teacher had to say. The state is not among it."""
+
+    decisions: Decision
+    """[R, L, ...]"""
+    action: Int[Array, "R L N"]
+    log_p: Float[Array, "R L N"]
+    """of the action, by the policy that was recorded"""
+    advantage: Float[Array, "R L N"]
+    logits: Float[Array, "R L N A"]
+    features: Float[Array, "R L N K"]
+    mask: Float[Array, "R L"]
+
+
+# -- the students ----------------------------------------------------------------------------------------------------------
+
+
+def kept_features(text: str, spec: EnvSpec) -> tuple[tuple[int, ...], ...]:
+    """`drop` -> for each agent the features of its observation that are left, by their numbers.
+
+    >>> kept_features("0,2-3", EnvSpec("a/world", 2, 2, 5, 0, 1))
+    ((1, 4), (1, 4))
+
+    Raises:
+        BadSetting: no such features, or not one list for each agent.
+    """
+    kept = []
+    for part in _one_per_agent("drop", text.split("/"), spec):
+        dropped: set[int] = set()
+        for piece in filter(None, (piece.strip() for piece in part.split(","))):
+            first, dash, last = piece.partition("-")
+            low, high = _number("drop", first), _number("drop", last if dash else first)
+            if not low <= high < spec.obs_dim:
+                raise BadSetting(f"drop names feature {piece}, but an observation of {spec.name} has 0 to {spec.obs_dim - 1}")
+            dropped |= set(range(low, high + 1))
+        kept.append(tuple(i for i in range(spec.obs_dim) if i not in dropped))
+    return tuple(kept)
+
+
+def by_rule(n_features: int, teacher: int) -> int:
+    """A student's width from the size of its observation, and the teacher's width."""
+    return min(max(8 * round(4 * n_features**0.5 / 8), 16), max(teacher // 2, 1))
+
+
+def make_students(spec: EnvSpec, settings: KDMARLSettings, teacher: int, key: PRNGKeyArray) -> Team:
+    """A network for each agent, or for those that are alike; `teacher` is the teacher's width.
+
+    Raises:
+        BadSetting, UnknownName: a list that does not fit the team, or what is no width or kind.
+    """
+    kept = kept_features(settings.drop, spec)
+    words = _one_per_agent("widths", settings.widths.split(","), spec)
+    kinds = [kind.strip() for kind in _one_per_agent("kinds", settings.kinds.split(","), spec)]
+    widths = [
+        by_rule(len(own), teacher) if word.strip() == "rule" else _number("widths", word)
+        for own, word in zip(kept, words, strict=True)
+    ]
+    if min(widths) < 1:
+        raise BadSetting(f"widths must be positive, not {settings.widths}")
+    for kind in kinds:
+        if kind not in KINDS:
+            raise unknown("kind", kind, KINDS)
+    alike: dict[Any, list[int]] = {}
+    for i, what in enumerate(zip(widths, kinds, kept, strict=True)):
+        alike.setdefault(what if settings.share else i, []).append(i)
+    places = tuple(tuple(who) for who in alike.values())
+    nets = [
+        KINDS[kinds[who[0]]](Sight.of(spec, kept[who[0]], len(who) > 1), widths[who[0]], k)
+        for who, k in zip(places, jax.random.split(key, len(places)), strict=True)
+    ]
+    return Team(tuple(nets), places)
+
+
+def _one_per_agent(what: str, parts: list[str], spec: EnvSpec) -> list[str]:
+    if len(parts) not in (1, spec.n_agents):
+        raise BadSetting(f"{what} lists {len(parts)} agents, but {spec.name} has {spec.n_agents}: give one, or as many")
+    return parts * spec.n_agents if len(parts) == 1 else parts
+
+
+def _number(what: str, text: str) -> int:
+    if not text.strip().isdecimal():
+        raise BadSetting(f"{what} must be of whole numbers, not '{text}'")
+    return int(text)
+
+
+# -- the distillation ------------------------------------------------------------------------------------------------------
+
+
+def student(spec: EnvSpec, trained: Any, settings: KDMARLSettings = PRESETS["reconstruction"], **changes: Any) -> Algorithm:
+    """Students of a trained MAPPO team, from its parameters. `changes` replace single settings, such as `widths="40"`.
+
+    Raises:
+        BadSetting, UnknownName: parameters that are not such a team's, or settings that make no sense.
+    """
+    settings = replace(settings, **changes)
+    if not isinstance(trained, PPOParams) or not isinstance(trained.agent, RecurrentAgent | Team):
+        raise BadSetting("KD-MARL's students are distilled from a MAPPO teacher: train one first, with `limbeck train mappo`")
+    _check(spec, settings)
+    critic: Any = trained.critic
+    width, carry_dim = trained.agent.carry_dim, critic.carry_dim
+    make = partial(make_students, spec, settings, width)
+    widest = jax.eval_shape(make, jax.random.key(0)).carry_dim
+
+    def init(key: PRNGKeyArray) -> KDParams:
+        key_students, key_roles = jax.random.split(key)
+        roles = jax.nn.initializers.lecun_normal(batch_axis=0)(key_roles, (spec.n_agents, widest, width))
+        return KDParams(make(key_students), roles, *trained)
+
+    judges = 1 if isinstance(critic, StateCritic) else spec.n_agents
+    teacher = softmax_policy(lambda params: params.teacher, LOCAL, start_of(spec, width))
+    which: Any = KDParams("learn", "learn", "freeze", "freeze", "freeze")  # type: ignore[arg-type]
+    rows = max(settings.rows // (spec.n_agents * settings.chunk), 1)
+    algorithm = offline(
+        spec,
+        settings,
+        init=init,
+        learns=which,
+        label=lambda params, segment: label(params, segment, settings, spec.unit_scale),
+        loss=lambda params, target, rows, key: distil_loss(params, rows, settings),
+        student=softmax_policy(lambda params: params.students, LOCAL, start_of(spec, widest)),
+        teacher=teacher,
+        store=Dataset(rows, settings.batch, holdout_batch=8 * settings.batch),
+        optimiser=lambda lr: optax.chain(optax.clip_by_global_norm(settings.max_grad_norm), optax.adam(lr, eps=1e-5)),
+    )
+
+    def act(params: KDParams, carry: Carried, decision: Decision, key: PRNGKeyArray, eps: Array) -> tuple[Array, Carried]:
+        key_own, key_coin = jax.random.split(key)
+        action, hidden = teacher.act(params, carry.agent, decision, key_own, jnp.float32(1.0))
+        _, judging = decide(params.critic, carry.critic, decision, key_own)
+        noise = jax.random.uniform(key_coin, (*action.shape, spec.n_actions + 1))
+        anything = jnp.where(decision.avail_actions, noise[..., 1:], -1.0).argmax(-1)
+        return jnp.where(noise[..., 0] < eps, anything, action), Carried(hidden, judging)
+
+    def init_carry(worlds: int) -> Carried:
+        return Carried(teacher.init_carry(worlds), jnp.zeros((worlds, judges, carry_dim)))
+
+    return replace(algorithm, act=act, init_carry=init_carry)
+
+
+def _check(spec: EnvSpec, settings: KDMARLSettings) -> None:
+    if settings.imitates not in ("best", "taken"):
+        raise unknown("action to imitate", settings.imitates, ("best", "taken"))
+    if settings.gamma is None or settings.gae_lambda is None:
+        raise BadSetting("KD-MARL needs the gamma and the gae_lambda that the teacher was trained with")
+    if not 0 <= settings.burn_in < settings.chunk:
+        raise BadSetting(f"burn_in is {settings.burn_in}; it must be less than a chunk of {settings.chunk}")
+    if not 0 <= settings.eps <= 1:
+        raise BadSetting(f"eps is {settings.eps}; it must be between 0 and 1")
+    least = 10 * settings.chunk * spec.n_agents
+    if settings.rows < least:
+        raise BadSetting(f"{settings.rows} rows are too few to hold some out: take at least {least}, or shorter chunks")
+
+
+def label(params: KDParams, segment: Segment, settings: KDMARLSettings, half: bool) -> Rows:
+    """What was recorded, in chunks, with all that teacher and critic say about it. `half`: observations in half precision."""
+    assert settings.gamma is not None and settings.gae_lambda is not None
+    key = jax.random.key(0)  # nothing here is left to chance
+    seen = early(segment.decisions).within(LOCAL)
+    acted = unroll(params.teacher, segment.carry0.agent, seen, key)
+    value = params.norm.restore(unroll(params.critic, segment.carry0.critic, segment.decisions, key).q[..., 0])
+    advantage = raw_advantages(segment, value, settings.gamma, settings.gae_lambda)
+    even = seen.avail_actions / jnp.maximum(seen.avail_actions.sum(-1, keepdims=True), 1)
+    played = (1.0 - settings.eps) * jnp.exp(log_policy(acted.q, seen.avail_actions)) + settings.eps * even
+    rows = Rows(
+        decisions=seen._replace(obs=seen.obs.astype(jnp.float16 if half else jnp.float32)),
+        action=segment.action,
+        log_p=jnp.log(jnp.maximum(taken(played, segment.action), 1e-30)),
+        advantage=jnp.broadcast_to(advantage, segment.action.shape),
+        logits=acted.q,
+        features=acted.hidden.astype(jnp.float16),  # between -1 and 1
+        mask=segment.mask,
+    )
+    cuts: Any = jax.tree.map(lambda x: cut(x, x[-1:], settings.chunk), rows)
+    return cuts._replace(mask=cut(rows.mask, jnp.zeros_like(rows.mask[-1:]), settings.chunk))
+
+
+def warm(is_first: Bool[Array, "L R"], burn_in: int) -> Bool[Array, "L R"]:
+    """Where a recurrent state that was zero at the beginning of a chunk can be trusted."""
+    late_enough = (jnp.arange(is_first.shape[0]) >= burn_in)[:, None]
+    return (jnp.cumsum(is_first, 0) > 0) | jnp.broadcast_to(late_enough, is_first.shape)
+
+
+def distil_loss(params: KDParams, rows: Rows, settings: KDMARLSettings) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """The students on a batch of chunks. Only `students` and `roles` get a gradient."""
+    rows = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), rows)
+    seen = rows.decisions
+    start = jnp.zeros((*seen.alive.shape[1:], params.students.carry_dim))
+    own = unroll(params.students, start, seen, jax.random.key(0))
+    weight = living(seen, rows.mask * warm(seen.is_first, settings.burn_in))
+    return composite(own.q, own.hidden, params.roles, rows, weight, settings)
+
+
+def composite(
+    logits: Float[Array, "L R N A"],
+    features: Float[Array, "L R N H"],
+    roles: Float[Array, "N H K"],
+    rows: PyTree,
+    weight: Float[Array, "L R N"],
+    settings: KDMARLSettings,
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """All terms from what the students put out; `rows` with time before chunks."""
+    avail, taught = rows.decisions.avail_actions, rows.features.astype(jnp.float32)
+    log_p = log_policy(logits, avail)
+    best = greedy(rows.logits, avail)
+    imitated = best if settings.imitates == "best" else rows.action
+    clipped = ppo_clip(taken(log_p, rows.action) - rows.log_p, standardised(rows.advantage, weight), settings.clip)
+    apart, bent = match_relations(features, taught, weight)
+    found = {
+        "adv": -masked_mean(clipped, weight),
+        "kl": settings.temperature**2 * masked_mean(match_policy(logits, rows.logits, avail, settings.temperature), weight),
+        "ce": -masked_mean(taken(log_p, imitated), weight),
+        "relation": apart + settings.angle_weight * bent,
+        "role": match_roles(jnp.einsum("lrnh,nhk->lrnk", features, roles), taught, weight, rows.decisions.is_first),
+    }
+    disorder = masked_mean(entropy(log_p), weight)
+    total = sum(getattr(settings, f"{name}_weight") * each for name, each in found.items())
+    metrics = {f"loss_{name}": each for name, each in found.items()}
+    agree = masked_mean((greedy(logits, avail) == best).astype(jnp.float32), weight)
+    return total - settings.entropy_weight * disorder, metrics | {"entropy": disorder, "agreement": agree}
