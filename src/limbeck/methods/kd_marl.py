@@ -98,11 +98,11 @@ class KDMARLSettings(OfflineSettings):
     """best: the teacher's most probable action; taken: the one it took"""
 
 
-_ALONE: dict[str, Any] = {"adv_weight": 0.0, "kl_weight": 0.0, "ce_weight": 0.0, "relation_weight": 0.0, "role_weight": 0.0}
+_BARE = KDMARLSettings(adv_weight=0.0, kl_weight=0.0, ce_weight=0.0, relation_weight=0.0, role_weight=0.0)
 PRESETS = {
     "reconstruction": KDMARLSettings(),
-    "policy-only": KDMARLSettings(**(_ALONE | {"kl_weight": 1.0})),
-    "cloning": KDMARLSettings(**(_ALONE | {"ce_weight": 1.0}), imitates="taken"),
+    "policy-only": replace(_BARE, kl_weight=1.0),
+    "cloning": replace(_BARE, ce_weight=1.0, imitates="taken"),
 }
 """All terms; the divergence alone; behaviour cloning."""
 
