@@ -15,9 +15,10 @@ from limbeck.distil import match_relations, match_roles
 from limbeck.envs import probe
 from limbeck.envs.base import AutoReset
 from limbeck.errors import BadSetting, UnknownName
-from limbeck.losses import angles, distances, pairs_of, triples_of, window_means
+from limbeck.losses import angles, distances, dual_clip, pairs_of, triples_of, window_means
 from limbeck.methods import bases, kd_marl, mappo
-from limbeck.methods.kd_marl import KDMARLSettings, by_rule, composite, distil_loss, kept_features, make_students, warm
+from limbeck.methods.kd_marl import KDMARLSettings, composite, distil_loss, make_students, warm
+from limbeck.nets.students import by_rule, kept_features
 from limbeck.nets.unroll import unroll
 from limbeck.rollout import collect, start
 from limbeck.runs import RunConfig, settings_of
@@ -91,7 +92,7 @@ def test_the_dead_stand_in_no_relation_and_get_no_gradient(key):
 
 def test_agents_in_one_place_have_finite_gradients():
     features = jnp.zeros((2, 3, 4)).at[1, 0].set(1.0)
-    by_features = jax.grad(lambda f: sum(match_relations(f, jnp.ones((2, 3, 2)), jnp.ones((2, 3)))))(features)
+    by_features = jax.jit(jax.grad(lambda f: sum(match_relations(f, jnp.ones((2, 3, 2)), jnp.ones((2, 3))))))(features)
     assert jnp.isfinite(by_features).all()
 
 
@@ -139,7 +140,7 @@ def test_every_term_by_hand():
     features = jnp.zeros((2, 1, 2, 1)).at[..., 0, :].set(1.0)
     roles = jnp.ones((2, 1, 2))
     settings = KDMARLSettings(temperature=2.0, **{f"{name}_weight": w for name, w in WEIGHTS.items()}, entropy_weight=0.5)
-    total, found = composite(logits, features, roles, rows, weight, settings)
+    total, found = terms(logits, features, roles, rows, weight, settings)
     # Standardised: mean 1, deviation sqrt(8/3). Ratios: (2/3) / (1/2), kept below 1.2 only where there is something to gain: A = 0
     # there; 1 for both others.
     deviation = math.sqrt(8 / 3)
@@ -157,18 +158,24 @@ def test_every_term_by_hand():
     assert found["entropy"] == pytest.approx((third + 2 * math.log(2)) / 3, rel=1e-5)
     by_hand = sum(w * found[f"loss_{name}"] for name, w in WEIGHTS.items()) - 0.5 * found["entropy"]
     assert total == pytest.approx(float(by_hand), rel=1e-5)
-    taken = composite(logits, features, roles, rows, weight, dataclasses.replace(settings, imitates="taken"))[1]
+    taken = terms(logits, features, roles, rows, weight, dataclasses.replace(settings, imitates="taken"))[1]
     assert taken["loss_ce"] == pytest.approx((math.log(3 / 2) + 2 * math.log(2)) / 3, rel=1e-5)
 
 
+terms = jax.jit(composite, static_argnums=5)
 WEIGHTS = {"adv": 2.0, "kl": 3.0, "ce": 5.0, "relation": 7.0, "role": 11.0}
 
 
 def test_a_ratio_gains_nothing_beyond_its_bound():
     rows, weight = one_decision(), jnp.array([[[1.0, 1.0]], [[1.0, 0.0]]])
     logits = jnp.zeros((2, 1, 2, 3)).at[1, 0, 0, 1].set(math.log(9.0))  # 0.9 of action 1, which was worth more than the mean
-    found = composite(logits, jnp.zeros((2, 1, 2, 1)), jnp.ones((2, 1, 2)), rows, weight, KDMARLSettings())[1]
+    found = terms(logits, jnp.zeros((2, 1, 2, 1)), jnp.ones((2, 1, 2)), rows, weight, KDMARLSettings())[1]
     assert found["loss_adv"] == pytest.approx(-(1.2 * 2 + 1 * -2) / math.sqrt(8 / 3) / 3, abs=1e-5)
+
+
+def test_what_the_teacher_regretted_once_in_a_thousand_does_not_drown_the_rest():
+    ratio, advantage = jnp.log(jnp.array([2.0, 300.0, 300.0, 0.5, 0.5])), jnp.array([-1.0, -1.0, 1.0, -1.0, 1.0])
+    np.testing.assert_allclose(dual_clip(ratio, advantage, 0.2, 3.0), [-2, -3, 1.2, -0.8, 0.5], rtol=1e-5)
 
 
 # -- what is recorded ------------------------------------------------------------------------------------------------------

@@ -62,6 +62,12 @@ def ppo_clip(log_ratio: Float[Array, "*s"], advantage: Float[Array, "*s"], clip:
     return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage)
 
 
+def dual_clip(log_ratio: Float[Array, "*s"], advantage: Float[Array, "*s"], clip: float, limit: float) -> Float[Array, "*s"]:
+    """The same, but not below limit A where A < 0: far off the policy that played, rho A alone knows no bound (Ye et al. 2020)."""
+    gain = ppo_clip(log_ratio, advantage, clip)
+    return jnp.where(advantage < 0, jnp.maximum(gain, limit * advantage), gain)
+
+
 def huber(error: Float[Array, "*s"], delta: float) -> Float[Array, "*s"]:
     """error^2 / 2 up to delta, and from there on straight with the same slope."""
     size = jnp.abs(error)

@@ -294,7 +294,7 @@ def compare(paths: list[str], episodes: int, seed: int = 0, env: str | None = No
 _SIZES = (
     *("hidden", "embed", "hyper", "latent", "width", "heads", "kernels", "kernel_layers", "central", "alpha", "rank"),
     *("segment", "batch", "buffer", "rows", "updates", "target_every", "interval", "epochs", "minibatches", "chunk"),
-    *("temperature", "lr", "student_lr", "novelty_lr", "critic_lr", "clip", "huber"),
+    *("temperature", "lr", "student_lr", "novelty_lr", "critic_lr", "clip", "ratio_limit", "huber"),
 )
 """settings that make sense only above zero, in whatever method has them"""
 

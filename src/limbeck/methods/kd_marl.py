@@ -5,7 +5,8 @@ their own sizes, on limited observations; advantages from the frozen critic; a l
 are ours, put together from the sources named with them; so are all weights and sizes.
 
     A_t      GAE(lambda) of the team's reward by the frozen critic, on the teacher's own play; standardised in each batch
-    L_adv    = - mean min(rho A, clip(rho, 1 - c, 1 + c) A),      rho = pi_S(u | x_i) / behaviour(u)     (Schulman et al. 2017)
+    L_adv    = - mean max(min(rho A, clip(rho, 1 - c, 1 + c) A), l A if A < 0)                           (Ye et al. 2020)
+               rho = pi_S(u | x_i) / behaviour(u)
     L_kl     = tau^2 mean KL( softmax(z_T / tau) || softmax(z_S / tau) )
     L_ce     = - mean log pi_S(u*),      u* the teacher's best action, or the one taken
     L_rel    = distances + angle_weight angles,      of agents' features to each other, as Huber errors  (Park et al. 2019)
@@ -15,6 +16,9 @@ are ours, put together from the sources named with them; so are all weights and 
 Features e are what a network's last layer reads: a GRU's state, or an MLP's second layer. Students of unlike widths are compared
 with zeros in the missing places. P_i is a linear map of each student to the teacher's width; it is learned, and left behind when
 the students are exported, as the critic is. What counts is living agents at decisions whose outcome is known.
+
+l is there because the teacher is nearly sure of itself. What it did once in a thousand, to its regret, an untaught student would
+do every third time: a ratio of 300, which would drown everything else.
 
 Students learn from chunks of what was recorded, and nobody knows the recurrent state that today's student would have had before
 one: in a chunk that begins in the middle of an episode the first `burn_in` decisions only warm it up.
@@ -31,13 +35,13 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from limbeck.distil import OfflineSettings, match_policy, match_relations, match_roles, offline
 from limbeck.errors import BadSetting, unknown
-from limbeck.losses import entropy, masked_mean, ppo_clip, standardised
+from limbeck.losses import dual_clip, entropy, masked_mean, standardised
 from limbeck.methods.mappo import Carried, PPOParams, cut, living, raw_advantages
 from limbeck.nets.agents import RecurrentAgent
 from limbeck.nets.critics import StateCritic, ValueNorm
 from limbeck.nets.greedy import greedy, start_of, taken
 from limbeck.nets.softmax import log_policy, softmax_policy
-from limbeck.nets.students import KINDS, Sight
+from limbeck.nets.students import KINDS, Sight, by_rule, kept_features, one_per_agent, whole_number
 from limbeck.nets.teams import Team
 from limbeck.nets.unroll import decide, early, unroll
 from limbeck.replay import Dataset
@@ -93,7 +97,9 @@ class KDMARLSettings(OfflineSettings):
     temperature: float = 2.0
     """of the divergence"""
     clip: float = 0.2
-    """how far a probability, as a ratio, is moved by its advantage"""
+    """how far a probability, as a ratio, is moved by its advantage (c)"""
+    ratio_limit: float = 3.0
+    """ratios count as this at most, also where the advantage is negative (l)"""
     imitates: str = "best"
     """best: the teacher's most probable action; taken: the one it took"""
 
@@ -138,33 +144,6 @@ class Rows(NamedTuple):
 # -- the students ----------------------------------------------------------------------------------------------------------
 
 
-def kept_features(text: str, spec: EnvSpec) -> tuple[tuple[int, ...], ...]:
-    """`drop` -> for each agent the features of its observation that are left, by their numbers.
-
-    >>> kept_features("0,2-3", EnvSpec("a/world", 2, 2, 5, 0, 1))
-    ((1, 4), (1, 4))
-
-    Raises:
-        BadSetting: no such features, or not one list for each agent.
-    """
-    kept = []
-    for part in _one_per_agent("drop", text.split("/"), spec):
-        dropped: set[int] = set()
-        for piece in filter(None, (piece.strip() for piece in part.split(","))):
-            first, dash, last = piece.partition("-")
-            low, high = _number("drop", first), _number("drop", last if dash else first)
-            if not low <= high < spec.obs_dim:
-                raise BadSetting(f"drop names feature {piece}, but an observation of {spec.name} has 0 to {spec.obs_dim - 1}")
-            dropped |= set(range(low, high + 1))
-        kept.append(tuple(i for i in range(spec.obs_dim) if i not in dropped))
-    return tuple(kept)
-
-
-def by_rule(n_features: int, teacher: int) -> int:
-    """A student's width from the size of its observation, and the teacher's width."""
-    return min(max(8 * round(4 * n_features**0.5 / 8), 16), max(teacher // 2, 1))
-
-
 def make_students(spec: EnvSpec, settings: KDMARLSettings, teacher: int, key: PRNGKeyArray) -> Team:
     """A network for each agent, or for those that are alike; `teacher` is the teacher's width.
 
@@ -172,10 +151,10 @@ def make_students(spec: EnvSpec, settings: KDMARLSettings, teacher: int, key: PR
         BadSetting, UnknownName: a list that does not fit the team, or what is no width or kind.
     """
     kept = kept_features(settings.drop, spec)
-    words = _one_per_agent("widths", settings.widths.split(","), spec)
-    kinds = [kind.strip() for kind in _one_per_agent("kinds", settings.kinds.split(","), spec)]
+    words = one_per_agent("widths", settings.widths.split(","), spec)
+    kinds = [kind.strip() for kind in one_per_agent("kinds", settings.kinds.split(","), spec)]
     widths = [
-        by_rule(len(own), teacher) if word.strip() == "rule" else _number("widths", word)
+        by_rule(len(own), teacher) if word.strip() == "rule" else whole_number("widths", word)
         for own, word in zip(kept, words, strict=True)
     ]
     if min(widths) < 1:
@@ -192,18 +171,6 @@ def make_students(spec: EnvSpec, settings: KDMARLSettings, teacher: int, key: PR
         for who, k in zip(places, jax.random.split(key, len(places)), strict=True)
     ]
     return Team(tuple(nets), places)
-
-
-def _one_per_agent(what: str, parts: list[str], spec: EnvSpec) -> list[str]:
-    if len(parts) not in (1, spec.n_agents):
-        raise BadSetting(f"{what} lists {len(parts)} agents, but {spec.name} has {spec.n_agents}: give one, or as many")
-    return parts * spec.n_agents if len(parts) == 1 else parts
-
-
-def _number(what: str, text: str) -> int:
-    if not text.strip().isdecimal():
-        raise BadSetting(f"{what} must be of whole numbers, not '{text}'")
-    return int(text)
 
 
 # -- the distillation ------------------------------------------------------------------------------------------------------
@@ -326,7 +293,8 @@ def composite(
     log_p = log_policy(logits, avail)
     best = greedy(rows.logits, avail)
     imitated = best if settings.imitates == "best" else rows.action
-    clipped = ppo_clip(taken(log_p, rows.action) - rows.log_p, standardised(rows.advantage, weight), settings.clip)
+    advantage = standardised(rows.advantage, weight)
+    clipped = dual_clip(taken(log_p, rows.action) - rows.log_p, advantage, settings.clip, settings.ratio_limit)
     apart, bent = match_relations(features, taught, weight)
     found = {
         "adv": -masked_mean(clipped, weight),
