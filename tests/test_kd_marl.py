@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +27,17 @@ from limbeck.train import train
 from limbeck.types import LOCAL, Decision, EnvSpec
 
 ENV = probe.Timeout(length=5, casualty=2)
-SMALL = {"gamma": 0.5, "gae_lambda": 0.5, "rows": 2000, "batch": 8, "updates": 5, "segment": 7, "chunk": 4, "burn_in": 2}
-UNLIKE = {"widths": "6,5", "kinds": "gru,mlp"}
+SMALL: dict[str, Any] = {
+    "gamma": 0.5,
+    "gae_lambda": 0.5,
+    "rows": 2000,
+    "batch": 8,
+    "updates": 5,
+    "segment": 7,
+    "chunk": 4,
+    "burn_in": 2,
+}
+UNLIKE: dict[str, Any] = {"widths": "6,5", "kinds": "gru,mlp"}
 
 
 # -- relations, by hand ----------------------------------------------------------------------------------------------------
@@ -139,7 +149,8 @@ def test_every_term_by_hand():
     logits = logits.at[1, 0, 1].set(7.0 * jnp.arange(3.0))  # of the dead
     features = jnp.zeros((2, 1, 2, 1)).at[..., 0, :].set(1.0)
     roles = jnp.ones((2, 1, 2))
-    settings = KDMARLSettings(temperature=2.0, **{f"{name}_weight": w for name, w in WEIGHTS.items()}, entropy_weight=0.5)
+    weights: dict[str, Any] = {f"{name}_weight": w for name, w in WEIGHTS.items()}
+    settings = KDMARLSettings(temperature=2.0, **weights, entropy_weight=0.5)
     total, found = terms(logits, features, roles, rows, weight, settings)
     # Standardised: mean 1, deviation sqrt(8/3). Ratios: (2/3) / (1/2), kept below 1.2 only where there is something to gain: A = 0
     # there; 1 for both others.
@@ -313,7 +324,7 @@ def test_the_cost_of_every_agent_by_hand(share):
 def test_wrong_settings_are_named():
     _, params, _, _ = recorded()
     trained = mappo.PPOParams(params.teacher, params.critic, params.norm)
-    wrong = {
+    wrong: dict[str, dict[str, Any]] = {
         "widths lists 3 agents, but probe/timeout has 2": {"widths": "8,8,8"},
         "widths must be of whole numbers, not 'wide'": {"widths": "wide"},
         "widths must be positive": {"widths": "8,0"},
@@ -326,7 +337,8 @@ def test_wrong_settings_are_named():
     for message, changes in wrong.items():
         with pytest.raises(BadSetting, match=message):
             kd_marl.student(ENV.spec, trained, **(SMALL | changes))
-    for name, changes in {"kind 'lstm'": {"kinds": "lstm"}, "action to imitate 'worst'": {"imitates": "worst"}}.items():
+    mistaken: dict[str, dict[str, Any]] = {"kind 'lstm'": {"kinds": "lstm"}, "action to imitate 'worst'": {"imitates": "worst"}}
+    for name, changes in mistaken.items():
         with pytest.raises(UnknownName, match=f"unknown {name}"):
             kd_marl.student(ENV.spec, trained, **(SMALL | changes))
     with pytest.raises(BadSetting, match="train one first, with `limbeck train mappo`"):
@@ -345,9 +357,17 @@ def test_a_run_takes_its_discounts_from_its_teacher():
 @pytest.mark.slow
 def test_unlike_students_do_nearly_what_their_teacher_does():
     env = probe.Switch(delay=1)
-    recipe = {"hidden": 32, "segment": 16, "chunk": 8, "lr": 3e-3, "critic_lr": 3e-3, "gamma": 0.9}
+    recipe: dict[str, Any] = {"hidden": 32, "segment": 16, "chunk": 8, "lr": 3e-3, "critic_lr": 3e-3, "gamma": 0.9}
     teacher = train(env, mappo.build(env.spec, **recipe), steps=30_000, worlds=32, devices=1)
-    settings = {"gamma": 0.9, "gae_lambda": 0.95, "rows": 6000, "segment": 32, "chunk": 16, "burn_in": 4, "lr": 3e-3}
+    settings: dict[str, Any] = {
+        "gamma": 0.9,
+        "gae_lambda": 0.95,
+        "rows": 6000,
+        "segment": 32,
+        "chunk": 16,
+        "burn_in": 4,
+        "lr": 3e-3,
+    }
     students = kd_marl.student(env.spec, teacher.params, updates=200, widths="16,8", **settings)
     trained = train(env, students, worlds=16, devices=1)
     best = played(env, trained, "teacher")
