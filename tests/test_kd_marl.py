@@ -42,14 +42,15 @@ UNLIKE: dict[str, Any] = {"widths": "6,5", "kinds": "gru,mlp"}
 
 # -- relations, by hand ----------------------------------------------------------------------------------------------------
 
+relate, measured, bent_at = jax.jit(match_relations), jax.jit(distances), jax.jit(angles)
 TRIANGLE = jnp.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
 ALL = jnp.ones(3)
 
 
 def test_distances_and_angles_by_hand():
     # Sides 3, 4 and 5: their mean is 4. At agent 0 there is a right angle.
-    np.testing.assert_allclose(distances(TRIANGLE, pairs_of(ALL))[np.triu_indices(3, 1)], [0.75, 1, 1.25], rtol=1e-5)
-    cosines = angles(TRIANGLE)
+    np.testing.assert_allclose(measured(TRIANGLE, pairs_of(ALL))[np.triu_indices(3, 1)], [0.75, 1, 1.25], rtol=1e-5)
+    cosines = bent_at(TRIANGLE)
     found = [cosines[0, 1, 2], cosines[1, 0, 2], cosines[2, 0, 1]]
     np.testing.assert_allclose(found, [0, 0.6, 0.8], atol=1e-5)
     assert pairs_of(ALL).sum() == 3 and triples_of(ALL).sum() == 3
@@ -59,7 +60,7 @@ def test_distances_and_angles_by_hand():
 def test_errors_of_relations_by_hand():
     # On a line, at 0, 1 and 2: distances 1, 2, 1 over 4/3; angles 0 -> 1, 1 -> -1, 2 -> 1.
     line = jnp.array([[0.0], [1.0], [2.0]])
-    apart, bent = match_relations(line, TRIANGLE, ALL)
+    apart, bent = relate(line, TRIANGLE, ALL)
     sides = [(0.75 - 0.75), (1.5 - 1.0), (0.75 - 1.25)]
     assert apart == pytest.approx(sum(0.5 * e**2 for e in sides) / 3, rel=1e-4)
     corners = [0.5 * (1 - 0) ** 2, (-1 - 0.6) ** 2, 0.5 * (1 - 0.8) ** 2]
@@ -73,17 +74,17 @@ def test_turning_moving_and_scaling_the_features_changes_nothing(key):
     weight = jax.random.bernoulli(keys[2], 0.8, (5, 2, 4)).astype(jnp.float32)
     turn, _ = jnp.linalg.qr(jax.random.normal(keys[3], (6, 6)))
     moved = 7.0 * features @ turn + 3.0
-    np.testing.assert_allclose(match_relations(features, target, weight), match_relations(moved, target, weight), rtol=1e-3)
-    assert max(match_relations(target[..., :6] * 0.1, target[..., :6], weight)) < 1e-6
+    np.testing.assert_allclose(relate(features, target, weight), relate(moved, target, weight), rtol=1e-3)
+    assert max(relate(target[..., :6] * 0.1, target[..., :6], weight)) < 1e-6
 
 
 def test_two_agents_have_a_distance_and_no_angle():
     # Three moments; the pair is 1, 2 and 3 apart for the students, always 1 for the teacher: 1/2, 1 and 3/2 against 1.
     features = jnp.array([[[0.0], [1.0]], [[0.0], [2.0]], [[0.0], [3.0]]])
     target = jnp.broadcast_to(jnp.array([[0.0, 0.0], [0.0, 1.0]]), (3, 2, 2))
-    apart, bent = match_relations(features, target, jnp.ones((3, 2)))
+    apart, bent = relate(features, target, jnp.ones((3, 2)))
     assert apart == pytest.approx((0.125 + 0 + 0.125) / 3, rel=1e-4) and bent == 0
-    alone = match_relations(features, target, jnp.array([[1.0, 0.0]] * 3))
+    alone = relate(features, target, jnp.array([[1.0, 0.0]] * 3))
     assert float(alone[0]) == 0 and float(alone[1]) == 0, "nobody to stand in a relation to"
 
 
@@ -92,7 +93,7 @@ def test_the_dead_stand_in_no_relation_and_get_no_gradient(key):
     weight = jnp.ones((6, 4)).at[:, 3].set(0)
 
     def total(features):
-        return sum(match_relations(features, target, weight))
+        return sum(relate(features, target, weight))
 
     other = features.at[:, 3].set(5.0)
     np.testing.assert_allclose(total(features), total(other), rtol=1e-4)
@@ -102,7 +103,7 @@ def test_the_dead_stand_in_no_relation_and_get_no_gradient(key):
 
 def test_agents_in_one_place_have_finite_gradients():
     features = jnp.zeros((2, 3, 4)).at[1, 0].set(1.0)
-    by_features = jax.jit(jax.grad(lambda f: sum(match_relations(f, jnp.ones((2, 3, 2)), jnp.ones((2, 3))))))(features)
+    by_features = jax.jit(jax.grad(lambda f: sum(relate(f, jnp.ones((2, 3, 2)), jnp.ones((2, 3))))))(features)
     assert jnp.isfinite(by_features).all()
 
 
