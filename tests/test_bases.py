@@ -163,8 +163,15 @@ def test_a_monotone_mixer_takes_a_decoy_for_the_best():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mixer", ["ow-qmix", "cw-qmix"])
-@pytest.mark.parametrize("game", ["nonmonotonic", "decoys"])
+@pytest.mark.parametrize(
+    ("mixer", "game"),
+    [
+        ("cw-qmix", "nonmonotonic"),
+        pytest.param("ow-qmix", "nonmonotonic", marks=pytest.mark.long),
+        pytest.param("ow-qmix", "decoys", marks=pytest.mark.long),
+        pytest.param("cw-qmix", "decoys", marks=pytest.mark.long),
+    ],
+)
 def test_weighted_qmix_finds_the_best_joint_action_from_uniform_play(mixer, game):
     found = matrix_games().learn(game, mixer, 0, 3000)
     assert found.greedy == (0, 0) and found.q_tot[0, 0] == pytest.approx(8, abs=1)

@@ -472,7 +472,10 @@ THROUGH = {
 }
 
 
-@pytest.mark.parametrize("name", THROUGH)
+ENOUGH = ("copa", "cadp qplex")
+
+
+@pytest.mark.parametrize("name", [name if name in ENOUGH else pytest.param(name, marks=pytest.mark.long) for name in THROUGH])
 def test_all_go_through_the_learner_on_two_devices_however_the_run_is_cut(name):
     learner = Learner(ORDERS, THROUGH[name](), worlds=4, devices=2)
     ends = []

@@ -16,9 +16,17 @@ from limbeck.envs.check import ContractBroken, check_env
 # armies are drawn stand for the larger ones, which take long to compile.
 # Worlds that need data are checked where their tests make some.
 BARE = [name for name in registry.names() if not registry.needs_of(name)]
+SOME = [f"smac/{name}" for name in ("3m", "MMM2", "so_many_baneling", "2s_vs_1sc", "protoss_5_vs_5")]
 
 
-@pytest.mark.parametrize("name", [name for name in BARE if not re.search(r"^starcraft/|_(10|20)_vs_", name)])
+def _cases():
+    for name in BARE:
+        if not re.search(r"^starcraft/|_(10|20)_vs_", name):
+            few = not name.startswith("smac/") or name in SOME
+            yield name if few else pytest.param(name, marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("name", list(_cases()))
 def test_every_registered_world_keeps_the_contract(name, key):
     check_env(registry.make(name), key)
 

@@ -49,7 +49,9 @@ def collected(critic="state", shared=True, env=TIMEOUT):
     return params, settings, segment, rows
 
 
-@pytest.mark.parametrize(("critic", "shared"), [("state", True), ("local", True), ("local", False)])
+@pytest.mark.parametrize(
+    ("critic", "shared"), [("state", True), ("local", False), pytest.param("local", True, marks=pytest.mark.long)]
+)
 def test_chunks_say_again_what_was_said_while_collecting(critic, shared):
     params, settings, segment, rows = collected(critic, shared)
     assert rows.mask.shape == (9, 3) and rows.decisions.obs.shape[:3] == (9, 3, 2), "7 transitions are three chunks of 3"
