@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import gated
 
 from limbeck.envs import probe, registry
 from limbeck.envs.base import VmapBatch
@@ -16,17 +17,11 @@ from limbeck.envs.check import ContractBroken, check_env
 # armies are drawn stand for the larger ones, which take long to compile.
 # Worlds that need data are checked where their tests make some.
 BARE = [name for name in registry.names() if not registry.needs_of(name)]
-SOME = [f"smac/{name}" for name in ("3m", "MMM2", "so_many_baneling", "2s_vs_1sc", "protoss_5_vs_5")]
+WORLDS = [name for name in BARE if not re.search(r"^starcraft/|_(10|20)_vs_", name)]
+SOME = [f"smac/{name}" for name in ("3m", "MMM2", "so_many_baneling", "protoss_5_vs_5")]
 
 
-def _cases():
-    for name in BARE:
-        if not re.search(r"^starcraft/|_(10|20)_vs_", name):
-            few = not name.startswith("smac/") or name in SOME
-            yield name if few else pytest.param(name, marks=pytest.mark.long)
-
-
-@pytest.mark.parametrize("name", list(_cases()))
+@pytest.mark.parametrize("name", gated(WORLDS, *SOME, *(name for name in WORLDS if not name.startswith("smac/"))))
 def test_every_registered_world_keeps_the_contract(name, key):
     check_env(registry.make(name), key)
 
