@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import gated
 
 from limbeck.envs import probe
 from limbeck.envs.probe import Lever, LeverState
@@ -352,6 +353,7 @@ def copa_gradient(key, vi_weight):
     return value, metrics, gradient.agent
 
 
+@pytest.mark.long
 def test_the_variational_term_teaches_coach_and_recogniser_and_not_the_players(key):
     without, metrics, gradient = copa_gradient(key, 0.0)
     with_it, _, gradient_with = copa_gradient(key, 0.2)
@@ -472,7 +474,7 @@ THROUGH = {
 }
 
 
-@pytest.mark.parametrize("name", THROUGH)
+@pytest.mark.parametrize("name", gated(THROUGH, "copa"))
 def test_all_go_through_the_learner_on_two_devices_however_the_run_is_cut(name):
     learner = Learner(ORDERS, THROUGH[name](), worlds=4, devices=2)
     ends = []

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import gated
 
 from limbeck.envs import probe, registry
 from limbeck.envs.base import VmapBatch
@@ -16,9 +17,11 @@ from limbeck.envs.check import ContractBroken, check_env
 # armies are drawn stand for the larger ones, which take long to compile.
 # Worlds that need data are checked where their tests make some.
 BARE = [name for name in registry.names() if not registry.needs_of(name)]
+WORLDS = [name for name in BARE if not re.search(r"^starcraft/|_(10|20)_vs_", name)]
+SOME = [f"smac/{name}" for name in ("3m", "MMM2", "so_many_baneling", "protoss_5_vs_5")]
 
 
-@pytest.mark.parametrize("name", [name for name in BARE if not re.search(r"^starcraft/|_(10|20)_vs_", name)])
+@pytest.mark.parametrize("name", gated(WORLDS, *SOME, *(name for name in WORLDS if not name.startswith("smac/"))))
 def test_every_registered_world_keeps_the_contract(name, key):
     check_env(registry.make(name), key)
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import gated
 from test_learner import assert_same, go
 from test_methods import played
 
@@ -49,7 +50,7 @@ def collected(critic="state", shared=True, env=TIMEOUT):
     return params, settings, segment, rows
 
 
-@pytest.mark.parametrize(("critic", "shared"), [("state", True), ("local", True), ("local", False)])
+@pytest.mark.parametrize(("critic", "shared"), gated([("state", True), ("local", True), ("local", False)], ("state", True)))
 def test_chunks_say_again_what_was_said_while_collecting(critic, shared):
     params, settings, segment, rows = collected(critic, shared)
     assert rows.mask.shape == (9, 3) and rows.decisions.obs.shape[:3] == (9, 3, 2), "7 transitions are three chunks of 3"
@@ -173,7 +174,7 @@ def test_agents_of_a_team_are_the_networks_in_their_places():
 # -- learning --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("devices", "shared"), [(1, False), (2, True)])
+@pytest.mark.parametrize(("devices", "shared"), gated([(1, False), (2, True)], (2, True)))
 def test_a_run_is_the_same_however_it_is_cut(devices, shared):
     settings = MAPPOSettings(shared=shared, **SMALL)
     learner = Learner(TIMEOUT, mappo.build(TIMEOUT.spec, settings), worlds=4, devices=devices)
@@ -200,7 +201,7 @@ LEARN = {"hidden": 16, "segment": 16, "chunk": 8, "lr": 3e-3, "critic_lr": 3e-3,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("critic", ["state", "local"])
+@pytest.mark.parametrize("critic", gated(["state", "local"], "local"))
 def test_a_light_is_remembered(critic):
     env = probe.Switch(delay=2)
     trained = train(env, mappo.build(env.spec, critic=critic, **LEARN), steps=60_000, worlds=32, devices=1)

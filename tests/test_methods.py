@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import gated
 
 from limbeck.envs import probe
 from limbeck.evaluate import evaluator
@@ -148,8 +149,11 @@ def played(env, trained, policy=None, episodes=512):
     return float(found.returns.mean())
 
 
+ALIKE = [name for name, method in METHODS.items() if not method.world]  # the others: test_distil
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if not method.world])  # the others: test_distil
+@pytest.mark.parametrize("name", gated(ALIKE, "vdn", "qmix", "qtran", "mappo"))
 def test_every_method_finds_the_best_joint_action(name):
     env = probe.Matrix()
     small = SMALL | {"latent": 8, "critic_lr": 3e-3}

@@ -108,6 +108,7 @@ def test_a_configuration_repeats_its_run_to_the_bit(folder, undisturbed):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_distillation_resumes_to_the_same_bits(folder):
     small = ["--latent", "6", *SMALL]
     ends_well(limbeck(folder, "train", "ptde", "--env", "probe/lever", "--steps", "2000", *small, "--out", "teacher"))
