@@ -356,6 +356,7 @@ def test_a_run_takes_its_discounts_from_its_teacher():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_unlike_students_do_nearly_what_their_teacher_does():
     env = probe.Switch(delay=1)
     recipe: dict[str, Any] = {"hidden": 32, "segment": 16, "chunk": 8, "lr": 3e-3, "critic_lr": 3e-3, "gamma": 0.9}
