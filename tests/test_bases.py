@@ -20,9 +20,10 @@ from limbeck.errors import BadSetting, NotOffered
 from limbeck.learn import Learner
 from limbeck.methods import METHODS, bases, ptde
 from limbeck.methods.bases import BASES
-from limbeck.methods.q_learning import PRESETS, Carried, QParams, QSettings, online_of
+from limbeck.methods.q_learning import PRESETS, QParams, QSettings, online_of
 from limbeck.methods.qtran import qtran_loss
 from limbeck.methods.wqmix import central_loss, optimistic_loss
+from limbeck.nets.carried import Carried
 from limbeck.nets.mixers import Sum
 from limbeck.train import train
 

@@ -18,10 +18,11 @@ from limbeck.learn import Learner
 from limbeck.methods import METHODS, bases, cadp, copa, csrl, ptde, q_learning
 from limbeck.methods.cadp import own_attention, pruning_loss
 from limbeck.methods.copa import Sent, entropy, log_likelihood, sent_in, variational_terms, whole
-from limbeck.methods.q_learning import Carried, online_key, values_of
+from limbeck.methods.q_learning import online_key, values_of
 from limbeck.nets.advising import AdvisedAgent, LoneAgent
 from limbeck.nets.agents import local_input
 from limbeck.nets.broadcast import Broadcast
+from limbeck.nets.carried import Carried
 from limbeck.nets.fusion import HEADS
 from limbeck.nets.personalise import DirectLatent, PersonalisedAgent
 from limbeck.nets.unroll import unroll

@@ -26,9 +26,9 @@ from limbeck.envs import probe, registry
 from limbeck.errors import BadSetting, NotOffered, UnknownName
 from limbeck.evaluate import evaluate
 from limbeck.methods import bases, ctds, ddn, igm_da
-from limbeck.methods.q_learning import Carried
 from limbeck.nets.agents import RecurrentAgent
 from limbeck.nets.blocks import ROWS, BlockAgent, Features, ObservationHypernetwork, RawState, bilinear
+from limbeck.nets.carried import Carried
 from limbeck.nets.unroll import Values, early, unroll
 from limbeck.runs import RunConfig, build, make_env, start
 from limbeck.train import train

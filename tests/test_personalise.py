@@ -410,14 +410,14 @@ def noisy(key):
     return PersonalisedAgent(SPEC, H, Z, PersonalisedLatent(FUSIONS["gip"](key), Z, 0.01, key), key)
 
 
-def test_renewing_a_latent_at_every_step_changes_nothing_at_all(key):
+def test_renewing_a_latent_at_every_step_changes_nothing(key):
     agent = noisy(key)
     some = decisions(key, 20, jax.random.bernoulli(key, 0.2, (20, B)))
     plain, hidden, _ = eqx.filter_jit(unroll)(agent, jnp.zeros((B, N, agent.carry_dim)), some, key)
     held = Broadcast(agent, 1)
     q, carried, _ = eqx.filter_jit(unroll)(held, jnp.zeros((B, N, held.carry_dim)), some, key)
-    np.testing.assert_array_equal(q, plain)
-    np.testing.assert_array_equal(carried[..., :H], hidden)
+    np.testing.assert_allclose(q, plain, atol=1e-6)  # two programs: the compiler may round them differently
+    np.testing.assert_allclose(carried[..., :H], hidden, atol=1e-6)
     assert (carried[..., -1] == 0).all()
 
 

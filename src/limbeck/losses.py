@@ -38,6 +38,11 @@ def td_lambda(
     return returns
 
 
+def for_each(value: Float[Array, "T B G"], *team: Array) -> tuple[Array, ...]:
+    """What there is once for the team, [T, B] each, for each of G values."""
+    return tuple(jnp.broadcast_to(x[..., None], value.shape) for x in team)
+
+
 def gae(
     reward: Float[Array, "T *b"],
     value: Float[Array, "L *b"],

@@ -33,9 +33,10 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from limbeck.errors import NotOffered, unknown
 from limbeck.losses import masked_mean
 from limbeck.methods.bases import learn_on_base
-from limbeck.methods.q_learning import Carried, QParams, QSettings, online_key
+from limbeck.methods.q_learning import QParams, QSettings, online_key
 from limbeck.nets.agents import affine, local_dim, local_input
 from limbeck.nets.broadcast import Broadcast
+from limbeck.nets.carried import Carried
 from limbeck.nets.fusion import lists_units
 from limbeck.nets.greedy import q_policy
 from limbeck.nets.personalise import CoachLatent, PersonalisedAgent, UnifiedLatent

@@ -36,14 +36,15 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from limbeck.distil import OfflineSettings, match_policy, match_relations, match_roles, offline
 from limbeck.errors import BadSetting, unknown
 from limbeck.losses import dual_clip, entropy, masked_mean, standardised
-from limbeck.methods.mappo import Carried, PPOParams, cut, living, raw_advantages
+from limbeck.methods.mappo import PPOParams, in_chunks, living, raw_advantages
 from limbeck.nets.agents import RecurrentAgent
+from limbeck.nets.carried import beside
 from limbeck.nets.critics import StateCritic, ValueNorm
-from limbeck.nets.greedy import greedy, start_of, taken
+from limbeck.nets.greedy import greedy, or_anything, start_of, taken
 from limbeck.nets.softmax import log_policy, softmax_policy
 from limbeck.nets.students import KINDS, Sight, by_rule, kept_features, one_per_agent, whole_number
 from limbeck.nets.teams import Team
-from limbeck.nets.unroll import decide, early, unroll
+from limbeck.nets.unroll import early, unroll
 from limbeck.replay import Dataset
 from limbeck.types import LOCAL, Algorithm, Decision, EnvSpec, Segment
 
@@ -213,17 +214,12 @@ def student(spec: EnvSpec, trained: Any, settings: KDMARLSettings = PRESETS["rec
         optimiser=lambda lr: optax.chain(optax.clip_by_global_norm(settings.max_grad_norm), optax.adam(lr, eps=1e-5)),
     )
 
-    def act(params: KDParams, carry: Carried, decision: Decision, key: PRNGKeyArray, eps: Array) -> tuple[Array, Carried]:
+    def play(params: KDParams, carry: Array, decision: Decision, key: PRNGKeyArray, eps: Array) -> tuple[Array, Array]:
         key_own, key_coin = jax.random.split(key)
-        action, hidden = teacher.act(params, carry.agent, decision, key_own, jnp.float32(1.0))
-        _, judging = decide(params.critic, carry.critic, decision, key_own)
-        noise = jax.random.uniform(key_coin, (*action.shape, spec.n_actions + 1))
-        anything = jnp.where(decision.avail_actions, noise[..., 1:], -1.0).argmax(-1)
-        return jnp.where(noise[..., 0] < eps, anything, action), Carried(hidden, judging)
+        action, carry = teacher.act(params, carry, decision, key_own, jnp.float32(1.0))
+        return or_anything(action, decision.avail_actions, key_coin, eps), carry
 
-    def init_carry(worlds: int) -> Carried:
-        return Carried(teacher.init_carry(worlds), jnp.zeros((worlds, judges, carry_dim)))
-
+    act, init_carry = beside(play, teacher.init_carry, lambda params: params.critic, (judges, carry_dim))
     return replace(algorithm, act=act, init_carry=init_carry)
 
 
@@ -260,8 +256,7 @@ def label(params: KDParams, segment: Segment, settings: KDMARLSettings, half: bo
         features=acted.hidden.astype(jnp.float16),  # between -1 and 1
         mask=segment.mask,
     )
-    cuts: Any = jax.tree.map(lambda x: cut(x, x[-1:], settings.chunk), rows)
-    return cuts._replace(mask=cut(rows.mask, jnp.zeros_like(rows.mask[-1:]), settings.chunk))
+    return in_chunks(rows, settings.chunk)
 
 
 def warm(is_first: Bool[Array, "L R"], burn_in: int) -> Bool[Array, "L R"]:

@@ -33,13 +33,14 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from limbeck.distil import apart
 from limbeck.errors import NotOffered, unknown
-from limbeck.losses import clipped_value_loss, entropy, gae, masked_mean, ppo_clip, standardised
+from limbeck.losses import clipped_value_loss, entropy, for_each, gae, masked_mean, ppo_clip, standardised
 from limbeck.nets.agents import Agent, Recurrent, RecurrentAgent
+from limbeck.nets.carried import Carried, beside
 from limbeck.nets.critics import LocalCritic, StateCritic, ValueNorm
 from limbeck.nets.greedy import start_of, taken
 from limbeck.nets.softmax import log_policy, softmax_policy
 from limbeck.nets.teams import Team, one_each
-from limbeck.nets.unroll import decide, early, unroll
+from limbeck.nets.unroll import early, unroll
 from limbeck.replay import Epochs
 from limbeck.types import LOCAL, Algorithm, Decision, EnvSpec, Segment, Source
 
@@ -108,13 +109,6 @@ class PPOParams(NamedTuple):
     norm: ValueNorm
 
 
-class Carried(NamedTuple):
-    """The recurrent states of the agents, and of the critic, which is carried along. G = 1 for a team's value, or N."""
-
-    agent: Float[Array, "*b N H"]
-    critic: Float[Array, "*b G H"]
-
-
 class Rows(NamedTuple):
     """Chunks of L transitions, R of them, and what the parameters that collected them had to say. [R, L, ...]."""
 
@@ -165,17 +159,14 @@ def learn(spec: EnvSpec, settings: MAPPOSettings, make_agent: Callable[[PRNGKeyA
     judges = spec.n_agents if local else 1
     policy = softmax_policy(lambda params: params.agent, view, start_of(spec, width))
 
-    def act(params: PPOParams, carry: Carried, decision: Decision, key: PRNGKeyArray, explore: Array) -> tuple[Array, Carried]:
-        action, hidden = policy.act(params, carry.agent, decision, key, explore)
-        _, judging = decide(params.critic, carry.critic, decision, key)
-        return action, Carried(hidden, judging)
+    act, init_carry = beside(policy.act, policy.init_carry, lambda params: params.critic, (judges, settings.hidden))
 
     def adam(lr: float) -> optax.GradientTransformation:
         return optax.chain(optax.clip_by_global_norm(settings.max_grad_norm), optax.adam(lr, eps=1e-5))
 
     return Algorithm(
         init=init,
-        init_carry=lambda worlds: Carried(policy.init_carry(worlds), jnp.zeros((worlds, judges, settings.hidden))),
+        init_carry=init_carry,
         act=act,
         explore=lambda steps: jnp.float32(1.0),
         loss=lambda params, target, rows, key: ppo_loss(params, rows, settings),
@@ -231,7 +222,7 @@ def prepare(params: PPOParams, segment: Segment, settings: MAPPOSettings) -> Row
         mask=segment.mask,
         carry=Carried(*jax.tree.map(lambda x: x[:: settings.chunk].reshape(-1, *x.shape[2:]), before)),
     )
-    return in_chunks(rows, settings.chunk)
+    return in_chunks(rows._replace(carry=()), settings.chunk)._replace(carry=rows.carry)
 
 
 def advantages(segment: Segment, value: Float[Array, "L B G"], settings: MAPPOSettings) -> tuple[Array, Array]:
@@ -243,8 +234,7 @@ def advantages(segment: Segment, value: Float[Array, "L B G"], settings: MAPPOSe
 
 def raw_advantages(segment: Segment, value: Float[Array, "L B G"], gamma: float, gae_lambda: float) -> Float[Array, "T B G"]:
     """The team's reward against each of the values, on the scale of returns."""
-    team = jax.tree.map(lambda x: x[..., None], (segment.reward, segment.terminated, segment.mask))
-    reward, terminated, mask = jax.tree.map(lambda x: jnp.broadcast_to(x, value[1:].shape), team)
+    reward, terminated, mask = for_each(value[1:], segment.reward, segment.terminated, segment.mask)
     return gae(reward, value, terminated, mask, gamma, gae_lambda)
 
 
@@ -253,13 +243,13 @@ def living(decisions: Decision, mask: Float[Array, "*b"]) -> Float[Array, "*b N"
     return decisions.alive * mask[..., None]
 
 
-def in_chunks(rows: Rows, length: int) -> Rows:
-    """[T, B, ...] -> [R, length, ...], all but `carry`, which has its rows already. The last chunks are filled up with mask 0."""
-    cuts = jax.tree.map(lambda x: cut(x, x[-1:], length), rows._replace(carry=(), mask=()))
-    return cuts._replace(carry=rows.carry, mask=cut(rows.mask, jnp.zeros_like(rows.mask[-1:]), length))
+def in_chunks(rows: Any, length: int) -> Any:
+    """A record with a `mask`: [T, B, ...] -> [R, length, ...]. The last chunks are filled up with mask 0."""
+    cuts = jax.tree.map(lambda x: _cut(x, x[-1:], length), rows._replace(mask=()))
+    return cuts._replace(mask=_cut(rows.mask, jnp.zeros_like(rows.mask[-1:]), length))
 
 
-def cut(x: Array, fill: Array, length: int) -> Array:
+def _cut(x: Array, fill: Array, length: int) -> Array:
     """[T, B, ...] -> [R, length, ...], chunk after chunk; `fill` [1, B, ...] stands where the last ones are not full."""
     x = jnp.concatenate([x, jnp.repeat(fill, -x.shape[0] % length, 0)])
     x = x.reshape(-1, length, *x.shape[1:])

@@ -20,13 +20,14 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from limbeck.errors import unknown
-from limbeck.losses import masked_mean, td_lambda
+from limbeck.losses import for_each, masked_mean, td_lambda
 from limbeck.nets.agents import Agent
+from limbeck.nets.carried import Carried, beside
 from limbeck.nets.greedy import UNAVAILABLE, best_actions, q_policy, start_of, taken
 from limbeck.nets.mixers import Joint, Mixer
-from limbeck.nets.unroll import Values, decide, unroll
+from limbeck.nets.unroll import Values, unroll
 from limbeck.replay import Replay
-from limbeck.types import Algorithm, Decision, EnvSpec, Policy, Segment, Source
+from limbeck.types import Algorithm, Decision, EnvSpec, Segment, Source
 
 
 @dataclass(frozen=True)
@@ -166,13 +167,6 @@ OFFERS: dict[str, tuple[str, Callable[[EnvSpec], bool]]] = {
 }
 
 
-class Carried(NamedTuple):
-    """The recurrent states of an agent and of the critic that is carried along."""
-
-    agent: Float[Array, "B N H"]
-    critic: Float[Array, "B N H"]
-
-
 class Lagged(NamedTuple):
     """What the loss compares against."""
 
@@ -225,7 +219,7 @@ def q_learning(
     policy = q_policy(lambda params: params.agent, view, agent_carry)
     act, init_carry = policy.act, agent_carry
     if base.recurrent_critic:
-        act, init_carry = _with_critic(policy, spec, settings)
+        act, init_carry = beside(act, init_carry, lambda params: params.critic.agent, (spec.n_agents, settings.hidden))
     falling = optax.linear_schedule(settings.eps_start, settings.eps_end, settings.eps_steps)
     return QLearning(
         study=study,
@@ -251,20 +245,6 @@ def q_learning(
 def _copy_sometimes(params: QParams, target: Lagged, updates: Array, every: int) -> Lagged:
     copy = partial(jnp.where, updates % every == 0)
     return target._replace(params=jax.tree.map(copy, params, target.params))
-
-
-def _with_critic(policy: Policy, spec: EnvSpec, settings: QSettings) -> tuple[Callable, Callable]:
-    """How to act, and to begin, with the critic's recurrent state carried along."""
-
-    def act(params: QParams, carry: Carried, decision: Decision, key: PRNGKeyArray, eps: Array) -> tuple[Array, Carried]:
-        action, hidden = policy.act(params, carry.agent, decision, key, eps)
-        _, central = decide(params.critic.agent, carry.critic, decision, key)
-        return action, Carried(hidden, central)
-
-    def init_carry(worlds: int) -> Carried:
-        return Carried(policy.init_carry(worlds), jnp.zeros((worlds, spec.n_agents, settings.hidden)))
-
-    return act, init_carry
 
 
 # -- what the losses are made of -------------------------------------------------------------------------------------------
@@ -302,8 +282,7 @@ class Returns(NamedTuple):
 
 def returns_of(segment: Segment, value_next: Float[Array, "T B G"], settings: QSettings) -> Returns:
     """TD(lambda) returns of the team's reward, from the values at decisions 1 to T. No gradient."""
-    team = jax.tree.map(lambda x: x[..., None], (segment.reward, segment.terminated, segment.mask))
-    reward, terminated, mask = jax.tree.map(lambda x: jnp.broadcast_to(x, value_next.shape), team)
+    reward, terminated, mask = for_each(value_next, segment.reward, segment.terminated, segment.mask)
     value_next = jax.lax.stop_gradient(value_next)
     return Returns(td_lambda(reward, value_next, terminated, mask, settings.gamma, settings.td_lambda), mask)
 

@@ -48,6 +48,11 @@ def eps_greedy(agent: Agent, carry: Array, decision: Decision, key: PRNGKeyArray
     """Each agent by itself: a random available action with probability eps, else its best."""
     key_net, key_coin = jax.random.split(key)
     q, carry = decide(agent, carry, decision, key_net)
-    noise = jax.random.uniform(key_coin, (*q.shape[:-1], q.shape[-1] + 1))
-    anything = jnp.where(decision.avail_actions, noise[..., 1:], -1.0).argmax(-1)
-    return jnp.where(noise[..., 0] < eps, anything, greedy(q, decision.avail_actions)), carry
+    return or_anything(greedy(q, decision.avail_actions), decision.avail_actions, key_coin, eps), carry
+
+
+def or_anything(action: Array, avail_actions: Array, key: PRNGKeyArray, eps: Array) -> Array:
+    """Each agent's action [..., N], or with probability eps any of its available ones [..., N, A]."""
+    noise = jax.random.uniform(key, (*action.shape, avail_actions.shape[-1] + 1))
+    anything = jnp.where(avail_actions, noise[..., 1:], -1.0).argmax(-1)
+    return jnp.where(noise[..., 0] < eps, anything, action)
