@@ -20,7 +20,7 @@ from limbeck.plots import Panel, draw
 from limbeck.runs import RunConfig
 
 STEPS = {
-    "smac/2s_vs_1sc": 150_000,
+    "smac/2s_vs_1sc": 1_000_000,
     "smac/3s5z": 100_000,
     "smac/MMM2": 100_000,
     "smac/3s5z_vs_3s6z": 100_000,
