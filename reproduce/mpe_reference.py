@@ -1,13 +1,13 @@
-"""What `mpe2` does in the particle worlds: recorded for tests/test_mpe.py, which runs without it; or compared with limbeck at length.
+"""What `mpe2` does in the particle worlds: recorded for tests/test_mpe.py, which runs without it; or compared at length.
 
 pip install mpe2==1.1.1                                  not into limbeck's own environment: it brings pygame
 python reproduce/mpe_reference.py                        records episodes into tests/data/mpe_reference.npz
 python reproduce/mpe_reference.py --check 20000          plays so many steps of each world and prints the largest differences
 
-Recorded are the starts, the actions, the team's reward and a digest of `mpe2`'s state (one number, `digest` below) of every step, and
-the whole state of the first episodes. Starts are what 32 bits can hold. In every second episode the agents of simple_spread start in a
-crowd, so that they push each other; episodes in which two pass so close to the distance of a collision that rounding could decide are
-left out.
+Recorded are the starts, the actions, of every step the team's reward and a digest of `mpe2`'s state (one number, `digest` below), and
+the whole states of the first episodes. Starts are what 32 bits can hold. In every second episode the agents of simple_spread start
+in a crowd, so that they push each other. Episodes are left out in which two come so close to the distance of a collision that
+rounding could decide.
 """
 
 import dataclasses

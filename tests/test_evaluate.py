@@ -207,7 +207,9 @@ def test_random_play_counts_only_where_it_is_needed(key):
     alone = evaluate(Toll(negative_returns=True), {"student": TEAMS["teacher"]}, episodes=4, key=key).rows[0]
     assert "random_return" not in alone and "retention" not in alone, "no teacher, no retention"
     won = evaluate(Toll(negative_returns=True, has_win=True), teacher, episodes=4, key=key)
-    assert won.rows[0]["retention"] == 1 and "random_return" not in won.rows[0] and "random" not in str(won), "wins are counted from 0"
+    assert won.rows[0]["retention"] == 1 and "random_return" not in won.rows[0] and "random" not in str(won), (
+        "wins are counted from 0"
+    )
     undeclared = evaluate(Toll(), teacher, episodes=4, key=key).rows[0]
     assert undeclared["retention"] is None and "random_return" not in undeclared
     told = evaluate(Toll(), teacher | {"student": TEAMS["student"]}, episodes=4, key=key, random_return=-10.0).rows[1]

@@ -31,12 +31,14 @@ class SimpleSpread:
 
     This is `simple_spread_v3` of `mpe2`, with the moves stay, left, right, down, up. There an agent's reward is
 
-        r_i = (1 - local_ratio) G - local_ratio (agents that i collides with),   G = - sum over landmarks of the nearest agent's distance
+        r_i = (1 - local_ratio) G - local_ratio C_i,
 
+    G being minus the sum over the landmarks of the nearest agent's distance, and C_i the number of agents that i collides with.
     The team's reward is the sum of r_i over the agents. So it is never positive, and nothing but the time limit ends an episode.
 
     An agent sees, in this order: its velocity, its place, the landmarks and the other agents as seen from there, and two zeros for
-    each other agent, which `mpe2` keeps for what that says. Nobody says anything here. The state is all observations, one after the other.
+    each other agent, which `mpe2` keeps for what that says. Nobody says anything here. The state is all observations, one after
+    the other.
 
     Args:
         agents: how many, and how many landmarks.
@@ -101,5 +103,3 @@ def others_of(pairs: Float[Array, "N N D"]) -> Float[Array, "N M D"]:
     n = pairs.shape[0]
     earlier = (jnp.arange(n - 1)[None, :] < jnp.arange(n)[:, None])[..., None]
     return jnp.where(earlier, pairs[:, :-1], pairs[:, 1:])
-
-

@@ -65,11 +65,11 @@ class SimpleReference:
     """Two agents, three landmarks. Each knows the landmark at which the other should be, both move and both speak at every step.
 
     This is `simple_reference_v3` of `mpe2`. There are ten words and five moves (stay, left, right, down, up); action a says word
-    a // 5 and makes move a % 5. The team's reward is the sum over the agents of minus the distance between the agent and its landmark.
-    That is also the sum of `mpe2`'s rewards, whatever its `local_ratio`, which only deals the same sum out to two learners.
+    a // 5 and makes move a % 5. The team's reward is minus the sum of the distances between the agents and their landmarks. That is also the sum of `mpe2`'s rewards, whatever its `local_ratio`, which only deals the same sum out to two learners.
 
     An agent sees, in this order: its velocity, the landmarks as seen from where it is, the colour of the other's landmark, and the
-    other's last word, 10 numbers of which one is 1 (none before the first step). The state is both observations, one after the other.
+    other's last word, 10 numbers of which one is 1 (none before the first step). The state is both observations, one after the
+    other.
 
     Args:
         episode_limit: steps after which an episode is truncated.
@@ -116,12 +116,12 @@ class SimpleSpeakerListener:
     """A speaker knows which of three landmarks the listener should be at, and cannot move; the listener moves, and cannot speak.
 
     This is `simple_speaker_listener_v4` of `mpe2`. Agent 0, the speaker, has the actions 0 to 2, its words. Agent 1, the listener,
-    has all five moves. The team's reward is the sum of what `mpe2` gives the two, which is the same for both: minus the square of the
-    distance between listener and landmark.
+    has all five moves. `mpe2` gives both minus the square of the distance between listener and landmark, and the team's reward is the
+    sum of the two.
 
     The speaker sees the colour of the landmark, 3 numbers; zeros fill its observation up to the listener's 11: its velocity, the
-    landmarks as seen from where it is, and the speaker's last word (zeros before the first step). The state is both observations, one
-    after the other, without the filling: 14 numbers.
+    landmarks as seen from where it is, and the speaker's last word (zeros before the first step). The state is both observations,
+    one after the other, without the filling: 14 numbers.
 
     Args:
         episode_limit: steps after which an episode is truncated.
