@@ -4,7 +4,7 @@ pip install mpe2==1.1.1                                  not into limbeck's own 
 python reproduce/mpe_reference.py                        records episodes into tests/data/mpe_reference.npz
 python reproduce/mpe_reference.py --check 20000          plays so many steps of each world and prints the largest differences
 
-Recorded are the starts, the actions, of every step the team's reward and a digest of `mpe2`'s state (one number, `digest` below), and
+Recorded are the starts, the actions, the team's reward and a digest of `mpe2`'s state in every step (one number, see `digest`), and
 the whole states of the first episodes. Starts are what 32 bits can hold. In every second episode the agents of simple_spread start
 in a crowd, so that they push each other. Episodes are left out in which two come so close to the distance of a collision that
 rounding could decide.

@@ -65,7 +65,8 @@ class SimpleReference:
     """Two agents, three landmarks. Each knows the landmark at which the other should be, both move and both speak at every step.
 
     This is `simple_reference_v3` of `mpe2`. There are ten words and five moves (stay, left, right, down, up); action a says word
-    a // 5 and makes move a % 5. The team's reward is minus the sum of the distances between the agents and their landmarks. That is also the sum of `mpe2`'s rewards, whatever its `local_ratio`, which only deals the same sum out to two learners.
+    a // 5 and makes move a % 5. The team's reward is minus the sum of the distances between the agents and their landmarks. That is
+    also the sum of `mpe2`'s rewards, whatever its `local_ratio`, which only deals the same sum out to two learners.
 
     An agent sees, in this order: its velocity, the landmarks as seen from where it is, the colour of the other's landmark, and the
     other's last word, 10 numbers of which one is 1 (none before the first step). The state is both observations, one after the
@@ -116,8 +117,7 @@ class SimpleSpeakerListener:
     """A speaker knows which of three landmarks the listener should be at, and cannot move; the listener moves, and cannot speak.
 
     This is `simple_speaker_listener_v4` of `mpe2`. Agent 0, the speaker, has the actions 0 to 2, its words. Agent 1, the listener,
-    has all five moves. `mpe2` gives both minus the square of the distance between listener and landmark, and the team's reward is the
-    sum of the two.
+    has all five moves. `mpe2` gives both minus the square of the distance between listener and landmark; the team gets their sum.
 
     The speaker sees the colour of the landmark, 3 numbers; zeros fill its observation up to the listener's 11: its velocity, the
     landmarks as seen from where it is, and the speaker's last word (zeros before the first step). The state is both observations,
