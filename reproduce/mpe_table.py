@@ -39,8 +39,14 @@ class Run:
     settings: dict[str, Any]
 
 
-ON_POLICY = {"segment": 25, "chunk": 25}
-RUNS = (Run("simple_spread", "mappo", 400_000, 32, ON_POLICY),)
+VDN = {"segment": 25, "updates": 4}
+MAPPO = {"segment": 25, "chunk": 25, "lr": 1e-3, "critic_lr": 1e-3, "gamma": 0.9}
+RUNS = (
+    Run("simple_spread", "vdn", 400_000, 32, VDN),
+    Run("simple_spread", "vdn", 400_000, 32, VDN | {"gamma": 0.9}),
+    Run("simple_spread", "mappo", 400_000, 32, MAPPO),
+    Run("simple_spread", "mappo", 2_000_000, 128, MAPPO),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +69,8 @@ def main(options: Options) -> None:
         for row in evaluate(env, teams, options.episodes).rows:
             rows.append([f"`{world}`", row["name"], "-", cell(row)])
         for run in (each for each in RUNS if each.world == world):
-            path = Path(options.out) / f"{run.world}-{run.method}-{run.steps}-{options.seed}"
+            gamma = run.settings.get("gamma", 0.99)
+            path = Path(options.out) / f"{run.world}-{run.method}-{gamma}-{run.steps}-{options.seed}"
             config = RunConfig(
                 run.method,
                 f"mpe/{world}",
@@ -74,7 +81,7 @@ def main(options: Options) -> None:
                 evaluations=10,
             )
             found = campaign.played(config, path, options.episodes, console)
-            rows.append([f"`{world}`", run.method, f"{run.steps:,}", cell(found)])
+            rows.append([f"`{world}`", f"{run.method}, gamma {gamma}", f"{run.steps:,}", cell(found)])
     head = ["world", "team", "steps", "return, 95 % interval over episodes"]
     campaign.write(options.page, campaign.markdown(head, rows), "mpe", console)
 
@@ -88,18 +95,23 @@ def cell(row: dict[str, Any]) -> str:
 
 
 def scripts() -> dict[str, tuple[Policy, dict]]:
-    """Agent i goes to landmark i; or the team goes where the sum of the ways is shortest, which all see alike."""
+    """Each agent goes to its nearest landmark; agent i goes to landmark i; all go so that the sum of their ways is shortest."""
     own = jnp.arange(N)
+
+    def nearest(landmarks: Array) -> Array:
+        return jnp.take_along_axis(landmarks, length(landmarks).argmin(-1)[..., None, None], axis=2)[:, :, 0]
 
     def numbered(landmarks: Array) -> Array:
         return landmarks[:, own, own]
 
     def dealt_out(landmarks: Array) -> Array:
         ways = length(landmarks)
+        # All see the same landmarks and each other, so each could work this out; here all the observations are read at once.
         order = jnp.asarray(ORDERS)[jnp.stack([ways[:, own, each].sum(-1) for each in ORDERS], -1).argmin(-1)]
         return jnp.take_along_axis(landmarks, order[:, :, None, None], axis=2)[:, :, 0]
 
-    return {"script: agent i to landmark i": _policy(numbered), "script: the shortest ways": _policy(dealt_out)}
+    found = {"each to its nearest landmark": nearest, "agent i to landmark i": numbered, "shortest ways": dealt_out}
+    return {f"script, {name}": _policy(target) for name, target in found.items()}
 
 
 def _policy(target: Callable[[Array], Array]) -> tuple[Policy, dict]:
