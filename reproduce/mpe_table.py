@@ -95,7 +95,7 @@ def cell(row: dict[str, Any]) -> str:
 
 
 def scripts() -> dict[str, tuple[Policy, dict]]:
-    """Each agent goes to its nearest landmark; agent i goes to landmark i; all go so that the sum of their ways is shortest."""
+    """Nobody goes anywhere; each to its nearest landmark; agent i to landmark i; all so that the sum of their ways is shortest."""
     own = jnp.arange(N)
 
     def nearest(landmarks: Array) -> Array:
@@ -110,7 +110,12 @@ def scripts() -> dict[str, tuple[Policy, dict]]:
         order = jnp.asarray(ORDERS)[jnp.stack([ways[:, own, each].sum(-1) for each in ORDERS], -1).argmin(-1)]
         return jnp.take_along_axis(landmarks, order[:, :, None, None], axis=2)[:, :, 0]
 
-    found = {"each to its nearest landmark": nearest, "agent i to landmark i": numbered, "shortest ways": dealt_out}
+    found = {
+        "nobody goes anywhere": jnp.zeros_like,
+        "each to its nearest landmark": nearest,
+        "agent i to landmark i": numbered,
+        "shortest ways": dealt_out,
+    }
     return {f"script, {name}": _policy(target) for name, target in found.items()}
 
 
