@@ -98,6 +98,9 @@ def scripts() -> dict[str, tuple[Policy, dict]]:
     """Nobody goes anywhere; each to its nearest landmark; agent i to landmark i; all so that the sum of their ways is shortest."""
     own = jnp.arange(N)
 
+    def nowhere(landmarks: Array) -> Array:
+        return jnp.zeros_like(landmarks[:, :, 0])
+
     def nearest(landmarks: Array) -> Array:
         return jnp.take_along_axis(landmarks, length(landmarks).argmin(-1)[..., None, None], axis=2)[:, :, 0]
 
@@ -111,7 +114,7 @@ def scripts() -> dict[str, tuple[Policy, dict]]:
         return jnp.take_along_axis(landmarks, order[:, :, None, None], axis=2)[:, :, 0]
 
     found = {
-        "nobody goes anywhere": jnp.zeros_like,
+        "nobody goes anywhere": nowhere,
         "each to its nearest landmark": nearest,
         "agent i to landmark i": numbered,
         "shortest ways": dealt_out,
