@@ -12,7 +12,7 @@ import rich.console
 
 from limbeck.envs import probe
 from limbeck.errors import BadSetting, UnknownName
-from limbeck.evaluate import Episodes, evaluate, evaluator, retention
+from limbeck.evaluate import AT_RANDOM, Episodes, evaluate, evaluator, retention
 from limbeck.types import LOCAL, PRIVILEGED, EnvSpec, Observation, Outcome, Policy
 
 
@@ -159,8 +159,69 @@ def test_table(key):
 def test_a_world_without_victories_is_judged_by_return(key):
     table = evaluate(probe.Timeout(), {"a": (policy(at_random), ())}, episodes=8, key=key, teacher="a")
     row = table.rows[0]
-    assert row["win_rate"] is None and row["win_rate_ci"] is None and row["retention"] == 1
+    assert row["win_rate"] is None and row["win_rate_ci"] is None and row["retention"] == 1 and "random_return" not in row
     assert json.loads(table.to_json())["rows"][0]["return"] == 5
+
+
+class Toll:
+    """Three steps; each of two agents pays 1 for the action 0, 2 for 1 and 3 for 2, and nothing else happens."""
+
+    def __init__(self, **facts):
+        self.spec = EnvSpec("mine/toll", 2, 3, obs_dim=1, state_dim=1, episode_limit=3, **facts)
+
+    def reset(self, key):
+        return jnp.int32(0)
+
+    def step(self, state, action, key):
+        return state + 1, Outcome(
+            -(1.0 + action).sum(), jnp.array(False), state + 1 == 3, {"won": jnp.array(self.spec.has_win) & (state + 1 == 3)}
+        )
+
+    def observe(self, state):
+        return Observation(jnp.zeros((2, 1)), jnp.zeros(1), jnp.ones((2, 3), bool), jnp.ones(2, bool))
+
+
+def always(*actions):
+    return policy(lambda decision, carry, key: (jnp.broadcast_to(jnp.array(actions), decision.last_action.shape), carry)), ()
+
+
+TEAMS = {"teacher": always(0, 0), "student": always(0, 1), "worse": always(2, 2)}  # they return -6, -9 and -18; at random, -12
+
+
+def test_where_returns_may_be_negative_retention_is_counted_from_random_play(key):
+    table = evaluate(Toll(negative_returns=True), TEAMS, episodes=64, key=key)
+    teacher, student, worse = table.rows
+    nothing = teacher["random_return"]
+    spread = np.sqrt(6 * 2 / 3 / 64)  # six draws of variance 2/3 in each of 64 episodes
+    assert abs(nothing + 12) < 4 * spread and {row["random_return"] for row in table.rows} == {nothing}
+    assert teacher["retention"] == 1
+    assert student["retention"] == pytest.approx((-9 - nothing) / (-6 - nothing)) and 0.4 < student["retention"] < 0.6
+    assert worse["retention"] == pytest.approx((-18 - nothing) / (-6 - nothing)) and worse["retention"] < -0.5
+    low, high = student["retention_ci"]
+    assert low < student["retention"] < high, "how well random play is known is part of it"
+    assert f"r = {nothing:.1f} is what random play returns" in " ".join(str(table).split())
+
+
+def test_random_play_counts_only_where_it_is_needed(key):
+    teacher = {"teacher": TEAMS["teacher"]}
+    alone = evaluate(Toll(negative_returns=True), {"student": TEAMS["teacher"]}, episodes=4, key=key).rows[0]
+    assert "random_return" not in alone and "retention" not in alone, "no teacher, no retention"
+    won = evaluate(Toll(negative_returns=True, has_win=True), teacher, episodes=4, key=key)
+    assert won.rows[0]["retention"] == 1 and "random_return" not in won.rows[0] and "random" not in str(won), (
+        "wins are counted from 0"
+    )
+    undeclared = evaluate(Toll(), teacher, episodes=4, key=key).rows[0]
+    assert undeclared["retention"] is None and "random_return" not in undeclared
+    told = evaluate(Toll(), teacher | {"student": TEAMS["student"]}, episodes=4, key=key, random_return=-10.0).rows[1]
+    assert told["retention"] == pytest.approx(0.25) and told["random_return"] == -10
+
+
+def test_random_play_takes_what_is_available(key):
+    played = evaluator(Toll(), AT_RANDOM[0], 200, 50)(AT_RANDOM[1], key)
+    assert abs(played.returns.mean() + 12) < 4 * 2 / np.sqrt(200) and len(set(played.returns)) > 5
+    only = Toll()
+    only.observe = lambda state: Toll().observe(state)._replace(avail_actions=jnp.array([[True, False, False]] * 2))
+    assert (evaluator(only, AT_RANDOM[0], 4, 4)((), key).returns == -6).all()
 
 
 def test_retention_of_nothing_is_null():

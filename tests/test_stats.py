@@ -74,8 +74,20 @@ def test_ratio_of_negative_returns_is_counted_from_random_play():
     assert found.value == pytest.approx(0.5) and found.low < 0.5 < found.high
 
 
+def test_what_was_measured_as_nothing_widens_the_interval():
+    rng = np.random.default_rng(0)
+    part, whole, nothing = (rng.normal(mean, 1.0, 400) for mean in (-4.0, -2.0, -8.0))
+    found, surer = stats.ratio_ci(part, whole, zero=nothing), stats.ratio_ci(part, whole, zero=float(nothing.mean()))
+    assert found.value == pytest.approx((part.mean() - nothing.mean()) / (whole.mean() - nothing.mean()))
+    assert found.value == pytest.approx(surer.value) and found.low < surer.low < surer.high < found.high
+    # d ratio / d nothing = (part - whole) / (whole - nothing)^2 = -2 / 36, which is a third of d ratio / d part = 1 / 6
+    half = norm.ppf(0.975) / 6 * np.sqrt((1 + (4 / 6) ** 2 + (2 / 6) ** 2) / 400)
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.15)
+
+
 def test_there_is_no_share_of_nothing():
     assert all(math.isnan(x) for x in stats.ratio_ci([0.0, 1.0], [0.0, 0.0]))
+    assert all(math.isnan(x) for x in stats.ratio_ci([-3.0, -1.0], [-4.0, -2.0], zero=[-3.0, -2.0]))
 
 
 def test_ratio_of_one_value_against_many():

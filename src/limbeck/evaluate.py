@@ -30,6 +30,14 @@ from limbeck.types import Decision, EnvSpec, Outcome, Policy
 _AXIS = "device"
 
 
+def _anything(params: PyTree, carry: PyTree, decision: Decision, key: Array, explore: Array) -> tuple[Array, PyTree]:
+    return jax.random.categorical(key, jnp.where(decision.avail_actions, 0.0, -jnp.inf)), carry
+
+
+AT_RANDOM: tuple[Policy, PyTree] = Policy(_anything, ("avail_actions",), lambda params: params, lambda worlds: ()), {}
+"""random legal play: a policy without parameters, for `evaluate`"""
+
+
 class Episodes(NamedTuple):
     """One value per episode, [E]. Episode i begins alike for every policy that was given the same key."""
 
@@ -64,6 +72,9 @@ class Table:
             table.add_column(head, justify="left" if head == "policy" else "right", no_wrap=True)
         for row in self.rows:
             table.add_row(*(show(row) for show in columns.values()))
+        nothing = [row["random_return"] for row in self.rows if row.get("random_return") is not None]
+        if nothing:
+            table.caption = f"kept: (return - r) / (teacher's return - r); r = {nothing[0]:.1f} is what random play returns"
         return table
 
 
@@ -75,7 +86,7 @@ def evaluate(
     worlds: int = 64,
     explore: float = 0.0,
     teacher: str | Mapping[str, str] | None = None,
-    random_return: float = 0.0,
+    random_return: float | None = None,
 ) -> Table:
     """Every policy's greedy episodes, summed up.
 
@@ -88,7 +99,8 @@ def evaluate(
         explore: handed to the policies; 0 is greedy.
         teacher: the policy that `retention` is relative to, by default the one called `teacher`; or for each student, by name, its
             own. In win rate where the world has one, else in return.
-        random_return: what counts as no return at all in the retention of returns.
+        random_return: what counts as no return at all in the retention of returns. None: 0, but where returns may be negative, that
+            of random play in the same episodes.
 
     Raises:
         UnknownName: `teacher` is none of the policies.
@@ -104,16 +116,28 @@ def evaluate(
     env = held_out(env)
     pairs = {name: each.policy() if isinstance(each, Trained) else each for name, each in policies.items()}
     played = {name: evaluator(env, policy, episodes, worlds)(params, start, explore) for name, (policy, params) in pairs.items()}
+    nothing = _nothing(env, episodes, worlds, start, random_return) if teachers else None
     rows = []
     for name, (policy, params) in pairs.items():
         run, _, policy_name = name.rpartition(":")
         row = {"name": run or name, "policy": policy_name, **summary(played[name], env.spec)}
         if name in teachers:
-            row |= retention(played[name], played[teachers[name]], env.spec, random_return)
+            row |= retention(played[name], played[teachers[name]], env.spec, 0.0 if nothing is None else nothing)
+            row |= {"random_return": float(nothing.mean())} if nothing is not None else {}
         spent = cost(policy, params, env.spec)
         row |= {"parameters": spent.parameters, "bytes": spent.bytes, "flops": spent.flops, "flops_compiled": spent.flops_compiled}
         rows.append(row)
     return Table(rows, played)
+
+
+def _nothing(env: AnyEnvironment, episodes: int, worlds: int, key: PRNGKeyArray, given: float | None) -> np.ndarray | None:
+    """The returns that retention is counted from, given or measured; None where it is counted in wins, or from 0."""
+    if env.spec.has_win:
+        return None
+    if given is not None:
+        return np.array([given])
+    policy, params = AT_RANDOM
+    return evaluator(env, policy, episodes, worlds)(params, key, 0.0).returns if env.spec.negative_returns else None
 
 
 def summary(played: Episodes, spec: EnvSpec) -> dict[str, Any]:
@@ -131,8 +155,11 @@ def summary(played: Episodes, spec: EnvSpec) -> dict[str, Any]:
     }
 
 
-def retention(played: Episodes, teacher: Episodes, spec: EnvSpec, random_return: float = 0.0) -> dict[str, Any]:
-    """The share of the teacher's success that is left; null where the teacher has none."""
+def retention(played: Episodes, teacher: Episodes, spec: EnvSpec, random_return: float | np.ndarray = 0.0) -> dict[str, Any]:
+    """The share of the teacher's success that is left; null where the teacher has none.
+
+    Of wins where the world has them, else of returns, counted from what random play returns: a number, or its episodes' returns.
+    """
     if spec.has_win:
         kept = stats.ratio_ci(played.won, teacher.won)
     else:

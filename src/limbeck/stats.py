@@ -35,14 +35,15 @@ def iqm(values: Values, confidence: float = 0.95, resamples: int = 2000, seed: i
 
 
 def ratio_ci(
-    part: Values, whole: Values, zero: float = 0.0, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+    part: Values, whole: Values, zero: float | Values = 0.0, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Estimate:
     """(mean(part) - zero) / (mean(whole) - zero), such as a student's share of its teacher, with its bootstrap interval.
 
     Args:
         part: one value per episode of the one that is measured.
         whole: one value per episode of the one that it is measured against.
-        zero: what counts as nothing: the return of random play where returns may be negative.
+        zero: what counts as nothing: the return of random play where returns may be negative. Where it was measured, one value per
+            episode: their mean counts, and the interval takes in how well that is known.
         confidence: how often the interval holds the truth.
         resamples: draws of the bootstrap.
         seed: of those draws.
@@ -50,14 +51,18 @@ def ratio_ci(
     Returns:
         NaNs where `whole` is not above `zero`: there is no share of nothing.
     """
+    nothing = _samples(zero)
+    level = float(nothing.mean())
 
-    def ratio(a: np.ndarray, b: np.ndarray, axis: int = 0) -> np.ndarray:
+    def ratio(a: np.ndarray, b: np.ndarray, *measured: np.ndarray, axis: int = 0) -> np.ndarray:
+        base = np.mean(measured[0], axis=axis) if measured else level
         with np.errstate(divide="ignore", invalid="ignore"):
-            return (np.mean(a, axis=axis) - zero) / (np.mean(b, axis=axis) - zero)
+            return (np.mean(a, axis=axis) - base) / (np.mean(b, axis=axis) - base)
 
-    if np.mean(_samples(whole)) <= zero:
+    if np.mean(_samples(whole)) <= level:
         return Estimate(math.nan, math.nan, math.nan)
-    return _bootstrap((_samples(part), _samples(whole)), ratio, "percentile", confidence, resamples, seed)
+    measured = (nothing,) if nothing.size > 1 else ()
+    return _bootstrap((_samples(part), _samples(whole), *measured), ratio, "percentile", confidence, resamples, seed)
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
@@ -75,7 +80,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
     return Estimate(rate, 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)
 
 
-def _samples(values: Values) -> np.ndarray:
+def _samples(values: float | Values) -> np.ndarray:
     samples = np.asarray(values, np.float64).reshape(-1)
     if not samples.size:
         raise ValueError("no values to estimate from")

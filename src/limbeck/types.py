@@ -30,6 +30,8 @@ class EnvSpec:
         other_slots: the same for what else the state lists one by one: enemies, prey, landmarks.
         has_win: whether `info["won"]` says something beyond the return.
         full_obs: whether observations come with what the agents would see if nothing were hidden from them.
+        negative_returns: whether returns may be below 0, so that 0 is not what a team gets for nothing. What a student keeps of its
+            teacher is then counted from the return of random play.
         unit_scale: whether observations and states stay within about [-2, 2], so that half precision holds them.
     """
 
@@ -44,6 +46,7 @@ class EnvSpec:
     has_win: bool = False
     unit_scale: bool = False
     full_obs: bool = False
+    negative_returns: bool = False
 
 
 class Observation(NamedTuple):

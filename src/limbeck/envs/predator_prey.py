@@ -98,6 +98,7 @@ class PredatorPrey:
             state_dim=self.size**2 * CHANNELS,
             episode_limit=self.episode_limit,
             unit_scale=True,
+            negative_returns=self.penalty < 0,
         )
 
     @property

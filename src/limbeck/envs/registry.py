@@ -111,6 +111,12 @@ def _probe() -> dict[str, World]:
     return {f"probe/{name}": World(build, _parameters(build)) for name, build in probe.WORLDS.items()}
 
 
+def _mpe() -> dict[str, World]:
+    from limbeck.envs import mpe
+
+    return {f"mpe/{name}": World(build, _parameters(build)) for name, build in mpe.WORLDS.items()}
+
+
 def _predator_prey() -> dict[str, World]:
     from limbeck.envs.predator_prey import PredatorPrey
 
@@ -149,6 +155,7 @@ def _starcraft() -> dict[str, World]:
 
 # Loaded when first asked for, so that a small world does not wait for a large one's imports.
 _BUILT_IN: dict[str, Callable[[], dict[str, World]]] = {
+    "mpe": _mpe,
     "predator_prey": _predator_prey,
     "probe": _probe,
     "ranking": _ranking,
