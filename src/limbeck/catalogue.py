@@ -71,7 +71,7 @@ def _behind_doors() -> Iterator[Row]:
         needs = f"extra {door.extra}" if door.extra else "its packages"
         for name, sizes in door.examples.items():
             yield f"{prefix}:{name}", *map(str, sizes), needs, door.licence
-        yield f"{prefix}:{door.form}", *"-----", needs, door.licence or "its own"
+        yield f"{prefix}:{door.form}", *"-----", needs, door.licence if door.package else "its own"
 
 
 def _sizes(spec: EnvSpec) -> Row:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from limbeck.envs.adapters.parallel import built, imported
-from limbeck.envs.adapters.spaces import kind_of
+from limbeck.envs.adapters.spaces import first_action, kind_of
 from limbeck.envs.adapters.team import Moment, Rules, Team
 from limbeck.errors import BadSetting, WorldFailed
 
@@ -39,7 +39,7 @@ class Tuples:
 
     def step(self, actions: Sequence[int | None]) -> Moment:
         """Who has left is said to take its first action: these environments want one from everybody."""
-        told = [0 if action is None else action for action in actions]
+        told = [first_action(space) if action is None else action for action, space in zip(actions, self.acts, strict=True)]
         seen, reward, terminated, truncated, info = self.env.step(told)
         ended, late = self._for_each(terminated), self._for_each(truncated)
         if self._finished is not None and ended.all() and not self._finished(self.env.unwrapped):
