@@ -201,7 +201,7 @@ LEARN = {"hidden": 16, "segment": 16, "chunk": 8, "lr": 3e-3, "critic_lr": 3e-3,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("critic", gated(["state", "local"], "local"))
+@pytest.mark.parametrize("critic", gated(["state", "local"]))
 def test_a_light_is_remembered(critic):
     env = probe.Switch(delay=2)
     trained = train(env, mappo.build(env.spec, critic=critic, **LEARN), steps=60_000, worlds=32, devices=1)

@@ -153,7 +153,7 @@ ALIKE = [name for name, method in METHODS.items() if not method.world]  # the ot
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", gated(ALIKE, "vdn", "qmix", "qtran", "mappo"))
+@pytest.mark.parametrize("name", gated(ALIKE, "vdn", "qmix", "mappo"))
 def test_every_method_finds_the_best_joint_action(name):
     env = probe.Matrix()
     small = SMALL | {"latent": 8, "critic_lr": 3e-3}
@@ -197,6 +197,7 @@ def test_a_privileged_teacher_reaches_what_no_local_team_can():
     assert played(LEVER, teacher(False)) > 0.97 * LEVER.optimum
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_unified_information_does_not_replace_personal_information():
     # What to read in the state depends on the agent's slot: a unified latent has to leave that to the head, which is linear in it.

@@ -468,7 +468,7 @@ def test_agents_say_how_large_their_hidden_state_is(key):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("personaliser", gated(["lowrank", "film", "attention"], "film"))
+@pytest.mark.parametrize("personaliser", gated(["lowrank", "film", "attention"]))
 def test_every_personaliser_finds_what_only_the_state_tells(personaliser):
     # Each agent has to read another part of the state: a unified latent gets 1.6 of 2 (tests/test_methods.py).
     env = probe.Lever(length=2)

@@ -1,6 +1,7 @@
 """Learning curves."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,23 @@ LABELS = {
 Rows = Sequence[Mapping[str, Any]]
 
 
+@dataclass(frozen=True)
+class Panel:
+    """Curves that share their axes."""
+
+    curves: Mapping[str, Sequence[Rows]]
+    """by label, the metrics of one run per seed; several are drawn as their mean within their range. Rows without the metric are
+    passed over"""
+    metric: str = "win_rate"
+    """a column of the metrics"""
+    x: str = "steps"
+    """the column that it is drawn over"""
+    levels: Mapping[str, float] = field(default_factory=dict)
+    """by label, what is drawn as a level line: the distilled student, say, which has no environment steps of its own"""
+    title: str = ""
+    """above it"""
+
+
 def learning_curves(
     curves: Mapping[str, Sequence[Rows]],
     path: Path,
@@ -33,38 +51,36 @@ def learning_curves(
     levels: Mapping[str, float] | None = None,
     title: str = "",
 ) -> Path:
-    """A PNG of a metric over the steps.
+    """A PNG of one `Panel`, which tells what the arguments are. Returns `path`."""
+    return draw([[Panel(curves, metric, x, levels or {}, title)]], path)
 
-    Args:
-        curves: by label, the metrics of one run per seed; several are drawn as their mean within their range. Rows without the
-            metric are passed over.
-        path: where to write it.
-        metric: a column of the metrics.
-        x: the column that it is drawn over.
-        levels: by label, what is drawn as a level line: the distilled student, say, which has no environment steps of its own.
-        title: above the picture.
 
-    Returns:
-        `path`.
-    """
-    figure = Figure(figsize=(6.4, 4.0), dpi=160, layout="constrained")
+def draw(panels: Sequence[Sequence[Panel]], path: Path, size: tuple[float, float] = (6.4, 4.0)) -> Path:
+    """A PNG of rows of panels, each of `size` inches. Returns `path`."""
+    rows, columns = len(panels), max(map(len, panels))
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)  # a canvas of its own: nothing global is touched
-    axes = figure.add_subplot()
-    for i, (label, seeds) in enumerate(curves.items()):
-        _draw(axes, label, [_points(rows, x, metric) for rows in seeds], COLOURS[i % len(COLOURS)])
-    for i, (label, level) in enumerate((levels or {}).items(), start=len(curves)):
+    for i, row in enumerate(panels):
+        for j, panel in enumerate(row):
+            _panel(figure.add_subplot(rows, columns, i * columns + j + 1), panel)
+    figure.savefig(path)
+    return path
+
+
+def _panel(axes: Axes, panel: Panel) -> None:
+    for i, (label, seeds) in enumerate(panel.curves.items()):
+        _curve(axes, label, [_points(rows, panel.x, panel.metric) for rows in seeds], COLOURS[i % len(COLOURS)])
+    for i, (label, level) in enumerate(panel.levels.items(), start=len(panel.curves)):
         axes.axhline(level, color=COLOURS[i % len(COLOURS)], linestyle="--", linewidth=1.6, label=label)
-    axes.set(xlabel=LABELS.get(x, x), ylabel=LABELS.get(metric, metric), title=title)
+    axes.set(xlabel=LABELS.get(panel.x, panel.x), ylabel=LABELS.get(panel.metric, panel.metric), title=panel.title)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    if metric.endswith("win_rate"):
+    if panel.metric.endswith("win_rate"):
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_ylim(-0.03, 1.03)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(frameon=False, fontsize="small")
-    figure.savefig(path)
-    return path
 
 
 def _points(rows: Rows, x: str, metric: str) -> np.ndarray:
@@ -73,7 +89,7 @@ def _points(rows: Rows, x: str, metric: str) -> np.ndarray:
     return np.array(sorted(points), float).reshape(-1, 2)
 
 
-def _draw(axes: Axes, label: str, seeds: Sequence[np.ndarray], colour: str) -> None:
+def _curve(axes: Axes, label: str, seeds: Sequence[np.ndarray], colour: str) -> None:
     seeds = [points for points in seeds if len(points)]
     if not seeds:
         return
