@@ -282,8 +282,9 @@ def test_a_world_that_hangs_when_it_is_asked_is_given_up(tmp_path, monkeypatch):
 
 def test_qmix_learns_a_world_of_others(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    sizes = {"hidden": 16, "embed": 8, "hyper": 16, "segment": 8, "batch": 16, "buffer": 200, "eps-steps": 1000, "updates": 2}
-    plan = {"steps": 4000, "worlds": 4, "devices": 1, "evaluations": 1, "evaluation-episodes": 16}
+    sizes = {"hidden": 16, "embed": 8, "hyper": 16, "segment": 8, "batch": 16, "buffer": 200, "eps-steps": 800, "updates": 2}
+    sizes |= {"gamma": 0, "td-lambda": 0}  # every step pays for itself: a third of the steps are enough
+    plan = {"steps": 2000, "worlds": 4, "devices": 1, "evaluations": 1, "evaluation-episodes": 16}
     words = [word for name, value in (sizes | plan).items() for word in (f"--{name}", str(value))]
     main(
         [
@@ -305,6 +306,19 @@ def test_qmix_learns_a_world_of_others(tmp_path, monkeypatch, capsys):
     main(["check", "pettingzoo:standin_teams", "--episodes", "2"])
     said = capsys.readouterr().out
     assert "pettingzoo:standin_teams: 2 agents, 4 actions, 4 obs, 4 state, 4 limit" in said and "the contract is kept" in said
+
+
+def test_a_check_says_what_is_wrong_in_one_line(capsys):
+    for words, says in (
+        (["pettingzoo:no_such_package"], "there is no module no_such_package"),
+        (["pettingzoo:standin_teams:Bound", "--episodes", "2"], "the action_mask of guard leaves it no action"),
+        (["pettingzoo:standin_teams", "--episodes", "1"], "episodes is 1; it must be at least 2"),
+        (["probe/leve"], "did you mean 'probe/lever'"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(["check", *words])
+        said = capsys.readouterr().err
+        assert stop.value.code == 2 and says in said and said.count("\n") == 1
 
 
 def test_the_list_shows_what_others_have_written(capsys):
