@@ -311,7 +311,7 @@ def test_qmix_learns_a_world_of_others(tmp_path, monkeypatch, capsys):
 def test_a_check_says_what_is_wrong_in_one_line(capsys):
     for words, says in (
         (["pettingzoo:no_such_package"], "there is no module no_such_package"),
-        (["pettingzoo:standin_teams:Bound", "--episodes", "2"], "the action_mask of guard leaves it no action"),
+        (["pettingzoo:standin_teams:Steering"], "the actions of scout are a Box space"),
         (["pettingzoo:standin_teams", "--episodes", "1"], "episodes is 1; it must be at least 2"),
         (["probe/leve"], "did you mean 'probe/lever'"),
     ):
