@@ -27,7 +27,7 @@ from limbeck.errors import BadSetting, NotOffered, UnknownName
 from limbeck.evaluate import evaluate
 from limbeck.methods import bases, ctds, ddn, igm_da
 from limbeck.nets.agents import RecurrentAgent
-from limbeck.nets.blocks import ROWS, BlockAgent, Features, ObservationHypernetwork, RawState, bilinear
+from limbeck.nets.blocks import BlockAgent, Features, ObservationHypernetwork, RawState
 from limbeck.nets.carried import Carried
 from limbeck.nets.unroll import Values, early, unroll
 from limbeck.runs import RunConfig, build, make_env, start
@@ -283,20 +283,6 @@ def test_the_observation_block_is_what_the_paper_writes():
     x = jax.random.normal(jax.random.key(1), (3, 2, 7))
     one_by_one = jax.vmap(jax.vmap(block.built))(x)
     np.testing.assert_allclose(block(x), one_by_one, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("rows", [3, ROWS, ROWS + 3])
-def test_rows_in_blocks_give_the_same_numbers_and_gradients(rows):
-    keys = jax.random.split(jax.random.key(0), 3)
-    tensor, x, h = (jax.random.normal(k, s) for k, s in zip(keys, ((4, 3, 2), (rows, 4), (rows, 3)), strict=True))
-
-    def plain(tensor, x, h):
-        return jnp.einsum("dhz,rd,rh->rz", tensor, x, h)
-
-    np.testing.assert_allclose(bilinear(tensor, x, h), plain(tensor, x, h), rtol=1e-4, atol=1e-5)
-    found, expected = (jax.grad(lambda *given, f=f: (f(*given) ** 2).sum(), (0, 2))(tensor, x, h) for f in (bilinear, plain))
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
 
 def test_the_raw_state_is_read_alike_by_all_agents():

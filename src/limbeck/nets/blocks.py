@@ -8,12 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from limbeck.nets.agents import add_bias, affine, gru_drive, gru_step, local_input
-from limbeck.nets.chunks import in_chunks
-from limbeck.nets.fusion import Fusion
+from limbeck.nets.fusion import Fusion, bilinear
 from limbeck.types import Decision, EnvSpec
-
-ROWS = 256
-"""Agents' inputs at once. Each is multiplied with a tensor into a matrix of its own; those of so many stay in a core's cache."""
 
 
 class ObservationHypernetwork(eqx.Module):
@@ -38,24 +34,12 @@ class ObservationHypernetwork(eqx.Module):
     def __call__(self, x: Float[Array, "... D"], state: Any = None) -> Float[Array, "... Z"]:
         """Inputs of all agents -> what each makes of its own. The state is not read and may be missing."""
         h = jax.nn.relu(affine(self.hidden, x))
-        rows = bilinear(self.tensor, x.reshape(-1, x.shape[-1]), h.reshape(-1, h.shape[-1]))
-        return rows.reshape(*x.shape[:-1], -1) + x @ self.tensor_bias + affine(self.bias, x)
+        return bilinear(self.tensor, x, h[..., None, :])[..., 0, :] + x @ self.tensor_bias + affine(self.bias, x)
 
     def built(self, x: Float[Array, "D"]) -> Float[Array, "Z"]:
         """The same for one agent, with its weight matrix built, as the paper writes it: the reference for tests."""
         weight = jnp.einsum("h,dhz->dz", jax.nn.relu(affine(self.hidden, x)), self.tensor) + self.tensor_bias
         return x @ weight + affine(self.bias, x)
-
-
-def bilinear(tensor: Float[Array, "D H Z"], x: Float[Array, "R D"], h: Float[Array, "R H"]) -> Float[Array, "R Z"]:
-    """sum_dh x_rd h_rh T[d,h,z], some rows at a time and again in the backward pass: a row's matrix [H, Z] is large."""
-
-    @jax.checkpoint
-    def some(tensor: Array, x: Array, h: Array) -> Array:
-        matrices = (x @ tensor.reshape(tensor.shape[0], -1)).reshape(-1, *tensor.shape[1:])
-        return (h[:, None] @ matrices)[:, 0]
-
-    return in_chunks(lambda at: some(tensor, *at), (x, h), ROWS)
 
 
 class RawState(eqx.Module):

@@ -14,11 +14,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from limbeck.errors import BadSetting, NotOffered
 from limbeck.nets.agents import affine, local_dim
+from limbeck.nets.chunks import in_chunks
 from limbeck.nets.slots import Slots, slots_of
 from limbeck.types import EnvSpec
 
 HEADS = 4
 """of attention, as in COPA and CADP"""
+MATRICES = 128
+"""of numbers made for one decision or agent alone that are there at once"""
 
 
 @runtime_checkable
@@ -55,7 +58,7 @@ class StateHypernetwork(eqx.Module):
     def __call__(self, x: Float[Array, "... N D"], state: Float[Array, "... S"]) -> Float[Array, "... N Z"]:
         """Inputs of all agents, one state -> g of all agents."""
         h = jax.nn.relu(affine(self.hidden, x))
-        mapped = _contract(self.tensor, state, h) + (state @ self.tensor_bias)[..., None, :]
+        mapped = bilinear(self.tensor, state, h) + (state @ self.tensor_bias)[..., None, :]
         g = mapped + affine(self.bias, x)
         return g if self.linear else jax.nn.elu(g)
 
@@ -67,11 +70,18 @@ class StateHypernetwork(eqx.Module):
         return g if self.linear else jax.nn.elu(g)
 
 
-@jax.checkpoint
-def _contract(tensor: Float[Array, "S H Z"], state: Float[Array, "... S"], h: Float[Array, "... N H"]) -> Float[Array, "... N Z"]:
-    """The state first, then each agent's h. Recomputed in the backward pass: keeping [H, Z] numbers per decision costs more."""
-    shared = (state @ tensor.reshape(tensor.shape[0], -1)).reshape(*state.shape[:-1], *tensor.shape[1:])
-    return h @ shared
+def bilinear(tensor: Float[Array, "S H Z"], state: Float[Array, "... S"], h: Float[Array, "... N H"]) -> Float[Array, "... N Z"]:
+    """sum_sh state_s h_nh T[s,h,z]: the state first, then each agent's h, for `MATRICES` decisions at a time.
+
+    The matrices [H, Z] of so many stay in a core's cache; in the backward pass they are computed again. See docs/decisions/0008.
+    """
+
+    @jax.checkpoint
+    def run(tensor: Array, state: Array, h: Array) -> Array:
+        return h @ (state @ tensor.reshape(tensor.shape[0], -1)).reshape(-1, *tensor.shape[1:])
+
+    rows = state.reshape(-1, state.shape[-1]), h.reshape(-1, *h.shape[-2:])
+    return in_chunks(lambda some: run(tensor, *some), rows, MATRICES).reshape(*h.shape[:-1], -1)
 
 
 class LowRankHypernetwork(eqx.Module):
