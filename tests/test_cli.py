@@ -75,10 +75,10 @@ def test_list_names_worlds_methods_and_mixers(capsys):
 def test_help_names_every_verb(words, capsys):
     main(words)
     out = capsys.readouterr().out
-    assert all(verb in out for verb in ("demo", "list", "train", "distil", "evaluate", "play", "bench"))
+    assert all(verb in out for verb in ("demo", "list", "check", "train", "distil", "evaluate", "play", "bench"))
 
 
-@pytest.mark.parametrize("verb", ["list", "train", "train qmix", "distil", "evaluate", "play", "bench", "demo"])
+@pytest.mark.parametrize("verb", ["list", "check", "train", "train qmix", "distil", "evaluate", "play", "bench", "demo"])
 def test_every_verb_explains_itself(verb, capsys):
     try:
         main([*verb.split(), "--help"])

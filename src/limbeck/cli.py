@@ -1,4 +1,4 @@
-"""The command line: `limbeck demo | list | train | distil | evaluate | play | bench`. Each verb is a function for programs too."""
+"""The command line: `limbeck demo | list | check | train | distil | evaluate | play | bench`. Each is a function too."""
 
 import dataclasses
 import json
@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from limbeck import arguments
 from limbeck.errors import BadSetting, Interrupted, LimbeckError, unknown
@@ -20,6 +19,7 @@ USAGE = """usage: limbeck VERB ...
 
   demo                     train a baseline, a teacher and its student on a battle, and compare them (minutes)
   list                     worlds, methods and mixers
+  check ENV                try out a world in random play: sizes, masks, ends
   train METHOD --env ENV   train a method; --resume RUN continues one, --config FILE repeats one
   distil RUN               distil the teacher in RUN into a student
   evaluate RUN [RUN ...]   play greedy episodes and compare
@@ -138,6 +138,20 @@ class EvaluateOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class CheckOptions:
+    """Which world is tried out."""
+
+    env: tyro.conf.Positional[str]
+    """the world"""
+    env_set: tuple[str, ...] = ()
+    """settings of the world, such as sight_range=4"""
+    episodes: int = 4
+    """episodes of random play, in parallel"""
+    seed: int = 0
+    """of the episodes"""
+
+
+@dataclasses.dataclass(frozen=True)
 class OutOptions:
     """Where a report goes."""
 
@@ -149,27 +163,18 @@ class OutOptions:
 
 
 def _list(words: list[str]) -> None:
-    from limbeck.envs import registry
-    from limbeck.envs.host import HostEnv
-    from limbeck.methods import METHODS, STUDENTS
-    from limbeck.methods.bases import BASES
+    from limbeck import catalogue
 
     arguments.parse(dataclasses.make_dataclass("ListOptions", []), words, "list")
-    console = _console()
-    worlds = Table("world", *("agents", "actions", "obs", "state", "limit", "lives in"), title="worlds")
-    for name in registry.names():
-        needs = registry.needs_of(name)
-        if needs:
-            worlds.add_row(name, *["-"] * 5, f"data of yours: {', '.join(needs)}")
-            continue
-        env = registry.make(name)
-        spec, home = env.spec, "a game of its own (see docs)" if isinstance(env, HostEnv) else ""
-        sizes = (spec.n_agents, spec.n_actions, spec.obs_dim, spec.state_dim, spec.episode_limit)
-        worlds.add_row(name, *(str(n) for n in sizes), home)
-    methods = Table("method", "what", "distilled by", title="methods")
-    for name, method in METHODS.items():
-        methods.add_row(name, method.summary, f"limbeck distil ({method.student})" if method.student else "-")
-    console.print(worlds, methods, f"mixers: {', '.join(BASES)}", f"students: {', '.join(STUDENTS)}")
+    catalogue.show(_console())
+
+
+def _check(words: list[str]) -> None:
+    from limbeck import catalogue
+
+    options = arguments.parse(CheckOptions, words, "check")
+    settings = dict(_assignment(text) for text in options.env_set)
+    catalogue.check(options.env, settings, options.seed, options.episodes, _console())
 
 
 def _train(words: list[str]) -> None:
@@ -201,7 +206,8 @@ def _train(words: list[str]) -> None:
         env_settings=dict(_assignment(text) for text in options.env_set),
         **{k: v for k, v in vars(options).items() if k not in ("out", "env_set")},
     )
-    out = options.out or f"runs/{name.replace(':', '.')}-{options.env.replace('/', '-')}-{options.seed}"
+    world = options.env.replace("/", "-").replace(":", "-")
+    out = options.out or f"runs/{name.replace(':', '.')}-{world}-{options.seed}"
     _show(name, out, lambda watch: runs.start(config, out, watch))
 
 
@@ -263,6 +269,7 @@ def _demo(words: list[str]) -> None:
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "demo": _demo,
     "list": _list,
+    "check": _check,
     "train": _train,
     "distil": _distil,
     "evaluate": _evaluate,

@@ -36,6 +36,14 @@ class HostWorld(Protocol):
         ...
 
 
+class Measured(HostWorld, Protocol):
+    """A host world whose sizes nobody knows before it has been made, so that it is asked for them."""
+
+    def facts(self) -> dict[str, Any]:
+        """The fields of `EnvSpec`, except for the name. Nothing is asked of the world afterwards."""
+        ...
+
+
 def nothing() -> None:
     """No world is needed beyond what is installed."""
 

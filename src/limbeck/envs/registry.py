@@ -25,17 +25,17 @@ def make(name: str, **settings: Any) -> Any:
     """The world called `name`: an `Environment`, or a `HostEnv` if it lives in processes of its own.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`; or one behind a door, such as `pettingzoo:mpe2.simple_spread_v3` (`adapters.doors`).
         settings: the world's own settings, such as `sight_range=6`.
 
     Raises:
         UnknownName: no world or no setting is called so; the message lists those that exist, the nearest first.
         BadSetting: the world refuses a value, or cannot do without one that is missing.
-        LimbeckError: the world's data cannot be read.
+        LimbeckError: the world's data cannot be read, or what it is made of is not installed.
     """
-    worlds = _family(name.partition("/")[0])
+    worlds = _neighbours(name)
     if name not in worlds:
-        raise unknown("world", name, names())
+        raise unknown("world", name, [*names(), *doors()])
     world = worlds[name]
     for setting in settings:
         if setting not in world.settings:
@@ -53,19 +53,31 @@ def make(name: str, **settings: Any) -> Any:
 
 def settings_of(name: str) -> tuple[str, ...]:
     """The settings that `make(name, ...)` accepts; none for a name that it does not know."""
-    worlds = _family(name.partition("/")[0])
+    worlds = _neighbours(name)
     return worlds[name].settings if name in worlds else ()
 
 
 def needs_of(name: str) -> tuple[str, ...]:
     """The settings that `make(name, ...)` cannot do without; none for a name that it does not know."""
-    worlds = _family(name.partition("/")[0])
+    worlds = _neighbours(name)
     return worlds[name].needs if name in worlds else ()
 
 
 def names() -> list[str]:
-    """All worlds that `make` knows."""
+    """All worlds that `make` knows by a name of limbeck's own."""
     return sorted([*(name for load in _BUILT_IN.values() for name in load()), *_REGISTERED])
+
+
+def comes_with_limbeck(name: str) -> bool:
+    """Whether the world is one of limbeck's own, and nothing that was registered from outside."""
+    return name not in _REGISTERED
+
+
+def doors() -> list[str]:
+    """The forms of the names that others have given: `make` knows these worlds too, as far as they are installed."""
+    from limbeck.envs.adapters.doors import DOORS
+
+    return sorted(f"{prefix}:{door.form}" for prefix, door in DOORS.items())
 
 
 def register(name: str, factory: Callable[..., AnyEnvironment], members: Iterable[str] = ()) -> None:
@@ -94,6 +106,17 @@ def register(name: str, factory: Callable[..., AnyEnvironment], members: Iterabl
     if taken:
         raise BadSetting(f"a world called '{taken[0]}' exists already; choose another name")
     _REGISTERED.update(new)
+
+
+def _neighbours(name: str) -> dict[str, World]:
+    """The worlds among which one of this name would be."""
+    prefix, colon, rest = name.partition(":")
+    if colon:
+        from limbeck.envs.adapters.doors import DOORS, make
+
+        if prefix in DOORS:
+            return {name: World(partial(make, prefix, rest), _parameters(DOORS[prefix].settings))}
+    return _family(name.partition("/")[0])
 
 
 def _family(prefix: str) -> dict[str, World]:

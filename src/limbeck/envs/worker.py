@@ -87,6 +87,9 @@ def main() -> None:
         sys.path[:] = job["path"]
         _open_lightly("limbeck")
         world = build(job["factory"], job["settings"])
+        if job["sizes"] is None:  # it is only asked what it is
+            channel.sendall(json.dumps({"facts": world.facts()}).encode() + b"\n")
+            return
         _serve(channel, world, view(mmap.mmap(memory_fd, 0), Sizes(*job["sizes"])), job)
     except Exception as error:
         import traceback

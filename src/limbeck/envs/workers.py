@@ -4,68 +4,24 @@ import json
 import mmap
 import os
 import select
-import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import time
 import weakref
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from limbeck.envs import worker as program
 from limbeck.envs.host import HostEnv
+from limbeck.envs.process import START, Process, anonymous_memory, launch
 from limbeck.envs.worker import FINE, GRACE, STEP, size_of, view
 from limbeck.errors import WorldFailed
 from limbeck.types import Observation, Outcome
 
-START = 5
-"""how many times longer than for a step a worker may take to start"""
 PATIENCE = 5
 """losses of one worker in a row, without a whole episode between them, before the world is given up"""
 LOG_BYTES = 1 << 20
-QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
-"""for the workers, unless set already: they share the cores, and leave the accelerator to the learner"""
-
-
-@dataclass
-class _Worker:
-    """One process, seen from outside."""
-
-    process: subprocess.Popen
-    channel: socket.socket
-    lifeline: int
-    """the end that the process watches: it must stay open"""
-    log: Any
-
-    def last_words(self) -> str:
-        """The last line that the process wrote to its error stream."""
-        self.log.seek(max(0, os.fstat(self.log.fileno()).st_size - 4096))
-        lines = [line.strip() for line in self.log.read().decode(errors="replace").splitlines() if line.strip()]
-        return f": {lines[-1][:200]}" if lines else ""
-
-    def kill(self) -> None:
-        """Ends the process and whatever it has started: they are a group of their own."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-
-    def end(self, grace: float) -> None:
-        """The end, after so many seconds at most in which the world may close itself."""
-        with suppress(OSError):
-            self.channel.settimeout(grace)
-            while self.channel.recv(4096):  # its end is the process's
-                pass
-        self.kill()
-        self.process.wait()
-        self.channel.close()
-        os.close(self.lifeline)
-        self.log.close()
 
 
 class Workers:
@@ -86,11 +42,11 @@ class Workers:
         self.losses: list[str] = []
         """why each lost episode was lost"""
         self._sizes = env.sizes(n)
-        self._memory_fd = _anonymous_memory(size_of(self._sizes))
+        self._memory_fd = anonymous_memory(size_of(self._sizes))
         self._shared = view(mmap.mmap(self._memory_fd, 0), self._sizes)
         self._episode = [0] * n
         self._in_a_row = [0] * n
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, Process] = {}
         self.close = weakref.finalize(self, _end_all, self._workers, self._memory_fd)
         try:
             self._begin(range(n))
@@ -199,33 +155,15 @@ class Workers:
         return self._answers(worlds, START * self.env.timeout)
 
     def _spawn(self, i: int) -> None:
-        ours, theirs = socket.socketpair()
-        watched, lifeline = os.pipe()
-        log = tempfile.TemporaryFile("a+b")  # noqa: SIM115  (closed with the worker)
         job = {
             "factory": self.env.factory,
             "settings": dict(self.env.settings),
-            "path": [path or os.getcwd() for path in sys.path],
             "sizes": self._sizes,
             "world": i,
             "episode": self._episode[i],
             "seed": self.seed,
         }
-        inherited = [theirs.fileno(), watched, self._memory_fd]
-        process = subprocess.Popen(
-            [sys.executable, "-P", str(Path(program.__file__).resolve()), *map(str, inherited)],
-            pass_fds=inherited,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            env=QUIET | os.environ,
-            start_new_session=True,  # Ctrl-C is the learner's to handle; and what a game starts is killed with it
-        )
-        theirs.close()
-        os.close(watched)
-        self._workers[i] = _Worker(process, ours, lifeline, log)
-        with suppress(OSError):
-            ours.sendall(json.dumps(job).encode() + b"\n")
+        self._workers[i] = launch(job, self._memory_fd)
 
     def _remove(self, i: int) -> None:
         self._workers.pop(i).end(0.0)
@@ -251,7 +189,7 @@ class Workers:
                     failed[i] = why
         return failed
 
-    def _answer(self, worker: _Worker) -> str | None:
+    def _answer(self, worker: Process) -> str | None:
         """None if all is well.
 
         Raises:
@@ -264,15 +202,14 @@ class Workers:
         if answer == FINE:
             return None
         if not answer:
-            worker.kill()  # if it only closed its channel; a process that has ended keeps its own exit code
-            return f"its process ended ({_code(worker.process.wait())}){worker.last_words()}"
+            return worker.obituary()
         line = json.loads(answer)
         if line["final"]:
             raise WorldFailed(line["error"])
         return line["error"]
 
 
-def _end_all(workers: dict[int, _Worker], memory_fd: int) -> None:
+def _end_all(workers: dict[int, Process], memory_fd: int) -> None:
     for each in workers.values():
         with suppress(OSError):
             each.channel.shutdown(socket.SHUT_WR)  # all close their worlds at the same time
@@ -280,21 +217,3 @@ def _end_all(workers: dict[int, _Worker], memory_fd: int) -> None:
         each.end(GRACE)
     workers.clear()
     os.close(memory_fd)
-
-
-def _anonymous_memory(size: int) -> int:
-    """A file without a name: it vanishes with the last process that has it open, however that ends."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("limbeck")
-    else:
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
-    os.ftruncate(fd, size)
-    return fd
-
-
-def _code(code: int) -> str:
-    if code < 0:
-        with suppress(ValueError):
-            return signal.Signals(-code).name
-    return f"exit code {code}"
