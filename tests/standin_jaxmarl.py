@@ -1,4 +1,4 @@
-"""Environments that speak JaxMARL's interface, and a module that makes them: what the adapter is tested with where JaxMARL is not."""
+"""Environments that speak JaxMARL's interface, and a module that makes them: for machines without JaxMARL."""
 
 from typing import Any, NamedTuple
 
@@ -48,7 +48,13 @@ class Rooms:
         state = RoomState(state.place + jnp.stack([actions["scout"], actions["guard"]]), jnp.asarray(state.step + 1, jnp.int32))
         ended = late | (state.step >= self.ends)
         rewards = {"scout": 1.0 * actions["scout"], "guard": 3.0 * actions["guard"]}
-        return self.show(state), state, rewards, {"scout": ended | (state.step >= self.leaves), "guard": ended, "__all__": ended}, {}
+        return (
+            self.show(state),
+            state,
+            rewards,
+            {"scout": ended | (state.step >= self.leaves), "guard": ended, "__all__": ended},
+            {},
+        )
 
     def show(self, state):
         return {"scout": state.place[:1], "guard": jnp.stack([state.place, state.place + 0.5])}
@@ -85,7 +91,7 @@ class War(NamedTuple):
 
 
 class EnemySMAX:
-    """Two soldiers against one: action 1 of both fells the enemy, action 2 of anyone is a way to fall. Named as the family's class is."""
+    """Two soldiers against one: action 1 of both fells the enemy, with action 2 one falls oneself. Named as the family is."""
 
     agents = ("ally_0", "ally_1")
     num_allies, num_enemies = 2, 1

@@ -134,10 +134,9 @@ def test_the_world_state_is_brought_to_unit_scale():
     assert plain.spec.state_dim == 4 and plain.observe(plain.reset(jax.random.key(0))).state.tolist() == [0, 0, 1, 1]
 
 
-@pytest.mark.parametrize(("kind", "options"), [("doors", {"leaves": 2}), ("war", {})])
-def test_the_contract_is_kept(kind, options, installed, key):
-    env = registry.make(f"jaxmarl:{kind}", options=options, negative_returns=True)
-    assert env.spec.name == f"jaxmarl:{kind}" and env.spec.negative_returns
+def test_the_contract_is_kept(installed, key):
+    env = registry.make("jaxmarl:war", options={"max_steps": 2}, negative_returns=True)
+    assert (env.spec.name, env.spec.episode_limit, env.spec.negative_returns) == ("jaxmarl:war", 2, True)
     check_env(env, key, worlds=2)
 
 

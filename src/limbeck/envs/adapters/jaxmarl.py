@@ -27,7 +27,7 @@ class JaxmarlSettings(Made):
     """How a team is made of agents (see `Rules`), what the environment is made with (see `Made`), and:
 
     Args:
-        reward: as in `Rules`. The mean is the one reward itself where all agents are paid the same, as in SMAX, Hanabi and Overcooked.
+        reward: as in `Rules`. Where all agents are paid the same, as in SMAX, Hanabi and Overcooked, the mean is just that.
         state: auto is the environment's world state at unit scale, or all observations in a row where it has none; observations is
             the latter in any case.
         scenario: SMAX: the name of a map.

@@ -1,4 +1,4 @@
-"""What has to be known of JaxMARL's families of environments beyond their interface: who has won, whose clock ran out, what is in the state."""
+"""What JaxMARL's interface does not say about its families of environments: who has won, how it ended, what the state holds."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ def as_it_is(env: Any, state: Any, world: Float[Array, "S"]) -> Float[Array, "S"
 
 
 class Family(NamedTuple):
-    """Environments that share what JaxMARL's interface does not say. The defaults are for those that limbeck knows nothing about."""
+    """Environments that share what the interface does not say. The defaults are for those that limbeck knows nothing about."""
 
     limit: Callable[[Any], int | None] = limit_of
     """env -> the steps after which it stops, or after which it certainly has stopped"""
@@ -68,7 +68,7 @@ def enemies_are_gone(env: Any, state: Any) -> Bool[Array, ""]:
 
 
 def battle(env: Any, state: Any, world: Float[Array, "S"]) -> Float[Array, "S"]:
-    """SMAX gives places in its own units of length, cooldowns in seconds, and kinds of units as whole numbers; here all are in [0, 1]."""
+    """SMAX gives places in units of length, cooldowns in seconds and kinds as whole numbers; here all are in [0, 1]."""
     units, width = env.num_allies + env.num_enemies, len(env.own_features)
     table = world[: units * width].reshape(units, width)
     cooldown = jnp.clip(table[:, 3] / env.unit_type_weapon_cooldowns[state.state.unit_types], 0.0, 1.0)
@@ -89,7 +89,7 @@ def soldiers(env: Any) -> tuple[Slots, Slots]:
 
 
 def turns(env: Any) -> int:
-    """A game is shorter: every turn that is no hint takes a card from the deck, or is one of the last; each gives back one hint at most."""
+    """A game is shorter: a turn that is no hint takes a card or is one of the last, and gives back one hint at most."""
     cards = int(env.deck_size) - env.num_agents * env.hand_size + env.num_agents + 1
     return int(env.max_info_tokens) + 2 * cards
 
