@@ -10,6 +10,7 @@ import pytest
 import standin_jaxmarl
 
 from limbeck.envs import registry
+from limbeck.envs.adapters.doors import DOORS
 from limbeck.envs.adapters.jaxmarl import JaxmarlSettings, JaxmarlWorld
 from limbeck.envs.base import AutoReset
 from limbeck.envs.check import check_env
@@ -193,8 +194,8 @@ def real():
     [
         ("HeuristicEnemySMAX", {"scenario": "3m"}, (3, 8, 75, 72, 100), {"has_win": True}),
         ("MPE_simple_speaker_listener_v4", {}, (2, 5, 11, 22, 25), {"negative_returns": True}),
-        ("hanabi", {"options": {"num_colors": 2}}, (2, 25, 271, 542, 50), {"unit_scale": True}),
-        ("overcooked_v2", {"options": {"max_steps": 20}}, (2, 6, 1, 1, 20), {}),
+        ("hanabi", {"options": {"num_colors": 2}}, (2, 18, 310, 620, 34), {"unit_scale": True}),
+        ("overcooked_v2", {"options": {"max_steps": 20}}, (2, 6, 600, 1200, 20), {}),
     ],
 )
 def test_a_real_one_keeps_the_contract(name, settings, sizes, facts, real, key):
@@ -203,6 +204,14 @@ def test_a_real_one_keeps_the_contract(name, settings, sizes, facts, real, key):
     assert (spec.n_agents, spec.n_actions, spec.obs_dim, spec.state_dim, spec.episode_limit) == sizes
     assert {name: getattr(spec, name) for name in facts} == facts
     check_env(env, key, worlds=2)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", DOORS["jaxmarl"].examples)
+def test_a_real_one_has_the_sizes_that_are_listed(name, real):
+    spec = registry.make(f"jaxmarl:{name}").spec
+    sizes = spec.n_agents, spec.n_actions, spec.obs_dim, spec.state_dim, spec.episode_limit
+    assert sizes == DOORS["jaxmarl"].examples[name]
 
 
 @pytest.mark.filterwarnings("ignore")

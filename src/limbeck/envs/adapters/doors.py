@@ -106,7 +106,12 @@ DOORS: Mapping[str, Door] = {
         "jaxmarl",
         "Apache-2.0",
         "jaxmarl",
-        {},
+        {
+            "HeuristicEnemySMAX": (5, 10, 127, 120, 100),
+            "MPE_simple_spread_v3": (3, 5, 18, 54, 25),
+            "hanabi": (2, 21, 658, 1316, 94),
+            "overcooked_v2": (2, 6, 600, 1200, 400),
+        },
     ),
     "gymnasium": Door("package.module:function", "limbeck.envs.adapters.tuples:world", OwnDoorSettings, "", ""),
 }
