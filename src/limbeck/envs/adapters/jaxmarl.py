@@ -4,8 +4,7 @@ Of JaxMARL nothing but the environments is used. Its `step` resets by itself, it
 is called.
 """
 
-import contextlib
-import io
+import importlib
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -168,8 +167,7 @@ def world(name: str, rest: str, settings: JaxmarlSettings) -> JaxmarlWorld:
         UnknownName: JaxMARL has none of this name, or no such map.
         BadSetting: it cannot be made so, or not be played by a team.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # on import it reports what else could be installed
-        import jaxmarl  # pyright: ignore[reportMissingImports]
+    jaxmarl: Any = importlib.import_module("jaxmarl")
     if rest not in jaxmarl.registered_envs:
         raise unknown("environment of JaxMARL", rest, jaxmarl.registered_envs)
     options = dict(settings.options)
@@ -184,8 +182,7 @@ def world(name: str, rest: str, settings: JaxmarlSettings) -> JaxmarlWorld:
 
 
 def _scenario(name: str) -> Any:
-    from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO  # pyright: ignore[reportMissingImports]
-
-    if name not in MAP_NAME_TO_SCENARIO:
-        raise unknown("scenario of SMAX", name, MAP_NAME_TO_SCENARIO)
-    return MAP_NAME_TO_SCENARIO[name]
+    known: Any = importlib.import_module("jaxmarl.environments.smax.smax_env").MAP_NAME_TO_SCENARIO
+    if name not in known:
+        raise unknown("scenario of SMAX", name, known)
+    return known[name]
