@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import rich.console
-import rich.table
+from rich.console import Console
+from rich.table import Table as Shown
 
 Show = Callable[[dict[str, Any]], str]
 RELATIVE = ("retention", "retention_ci", "teacher", "parameters_ratio", "flops_ratio", "memory_ratio")
@@ -37,11 +37,11 @@ class Table:
         return json.dumps({"rows": self.rows}, indent=2, allow_nan=False)
 
     def __str__(self) -> str:
-        console = rich.console.Console(width=120, record=True, file=io.StringIO())
+        console = Console(width=120, record=True, file=io.StringIO())
         console.print(self.rich())
         return console.export_text().rstrip()
 
-    def rich(self, title: str | None = None) -> rich.table.Table:
+    def rich(self, title: str | None = None) -> Shown:
         """The same for a console. A column that no row fills is left out."""
         table = self._of(_COLUMNS, title)
         nothing = [row["random_return"] for row in self.rows if row.get("random_return") is not None]
@@ -49,12 +49,12 @@ class Table:
             table.caption = f"kept: (return - r) / (teacher's return - r); r = {nothing[0]:.1f} is what random play returns"
         return table
 
-    def costs(self, title: str | None = None) -> rich.table.Table:
+    def costs(self, title: str | None = None) -> Shown:
         """What acting costs: an agent's decision, a team's memory, and latencies where they were measured."""
         return self._of(_COSTS, title)
 
-    def _of(self, columns: dict[str, tuple[str, Show]], title: str | None) -> rich.table.Table:
-        table = rich.table.Table(title=title)
+    def _of(self, columns: dict[str, tuple[str, Show]], title: str | None) -> Shown:
+        table = Shown(title=title)
         shown = {head: show for head, (name, show) in columns.items() if any(row.get(name) is not None for row in self.rows)}
         for head in shown:
             table.add_column(head, justify="left" if head == "policy" else "right", no_wrap=True)

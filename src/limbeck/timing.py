@@ -39,6 +39,7 @@ def with_latency(table: Table) -> Table:
     for name, row in zip(names, table.rows, strict=True):
         own, teacher = found[name], found.get(row.get("teacher", ""))
         row = row | {f"{who}_{q}_us": own[who] and own[who][q] for who in ("agent", "team") for q in ("p50", "p99")}
+        row |= {"latency_cores": own["cores"]}
         if teacher is not None:
             faster = {who: ratio((teacher[who] or {}).get("p50"), (own[who] or {}).get("p50")) for who in ("agent", "team")}
             row |= {f"{who}_latency_ratio": value for who, value in faster.items()}
