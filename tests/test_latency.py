@@ -60,10 +60,28 @@ def test_runs_are_measured_on_one_thread(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     common = ["--worlds", "2", "--devices", "1", "--evaluations", "1", "--evaluation-episodes", "2"]
     cli.main(
-        ["train", "mappo", "--env", "probe/matrix", "--steps", "64", "--segment", "8", "--hidden", "16", "--out", "t", *common]
+        [
+            "train",
+            "mappo",
+            "--env",
+            "probe/matrix",
+            "--steps",
+            "64",
+            "--segment",
+            "8",
+            "--chunk",
+            "4",
+            "--minibatches",
+            "1",
+            "--hidden",
+            "16",
+            "--out",
+            "t",
+            *common,
+        ]
     )
     capsys.readouterr()
-    cli.main(["evaluate", "t", "--episodes", "2", "--latency", "--json", "rows.json"])
+    cli.main(["evaluate", "t", "--episodes", "2", "--latency", "True", "--json", "rows.json"])
     assert "on one thread" in capsys.readouterr().out
     (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
     assert 0 < row["agent_p50_us"] <= row["agent_p99_us"] and 0 < row["team_p50_us"] <= row["team_p99_us"]
