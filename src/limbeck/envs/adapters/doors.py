@@ -1,45 +1,39 @@
 """Worlds named by what others call them: `pettingzoo:mpe2.simple_spread_v3`, `lbf:Foraging-8x8-2p-2f-coop-v3`.
 
-A world of this kind is not known before it has been made, so a process makes it once, to be asked for its sizes.
+A world of this kind is not known before it has been made, so a process makes it once, to be asked for its sizes. Those that are
+JAX programs (`jaxmarl:hanabi`) need no process.
 """
 
 import importlib.util
 import json
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-from limbeck.envs.adapters.team import Rules
-from limbeck.envs.host import HostEnv
+from limbeck.envs.adapters import jaxmarl
+from limbeck.envs.adapters.team import Made
+from limbeck.envs.host import AnyEnvironment, HostEnv
 from limbeck.envs.process import ask
 from limbeck.errors import BadSetting, WorldFailed
 from limbeck.types import EnvSpec
 
 
 @dataclass(frozen=True)
-class DoorSettings(Rules):
-    """How a team is made of agents (see `Rules`), and:
+class DoorSettings(Made):
+    """How a team is made of agents (see `Rules`), what the environment is made with (see `Made`), and:
 
     Args:
-        options: what the environment is made with, by name, as JSON knows it.
         negative_returns: whether returns may be below 0, see `EnvSpec`.
         timeout: see `HostEnv`.
         workers: see `HostEnv`.
     """
 
-    options: Mapping[str, Any] = field(default_factory=dict)
     negative_returns: bool = False
     timeout: float = 60.0
     workers: int | None = None
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not isinstance(self.options, Mapping):
-            form = """--env-set 'options={"name": value}'"""
-            raise BadSetting(f"options is {self.options!r}; it must be a table of names and values, as in {form}")
 
 
 @dataclass(frozen=True)
@@ -58,8 +52,9 @@ class Door(NamedTuple):
 
     form: str
     """how its worlds are called, after the colon"""
-    factory: str
-    settings: type[DoorSettings]
+    factory: str | Callable[[str, str, Any], AnyEnvironment]
+    """what a worker makes its worlds with; or, of worlds that need none, (name, what follows the colon, settings) -> world"""
+    settings: type[Made]
     extra: str
     """what `pip install` has to add, or nothing"""
     licence: str
@@ -104,13 +99,27 @@ DOORS: Mapping[str, Door] = {
         "rware",
         {"rware-tiny-2ag-v2": (2, 5, 71, 142, 500), "rware-tiny-4ag-v2": (4, 5, 71, 284, 500)},
     ),
+    "jaxmarl": Door(
+        "NAME",
+        jaxmarl.world,
+        jaxmarl.JaxmarlSettings,
+        "jaxmarl",
+        "Apache-2.0",
+        "jaxmarl",
+        {
+            "HeuristicEnemySMAX": (5, 10, 127, 120, 100),
+            "MPE_simple_spread_v3": (3, 5, 18, 54, 25),
+            "hanabi": (2, 21, 658, 1316, 94),
+            "overcooked_v2": (2, 6, 600, 1200, 400),
+        },
+    ),
     "gymnasium": Door("package.module:function", "limbeck.envs.adapters.tuples:world", OwnDoorSettings, "", ""),
 }
-INSTALL = {"pettingzoo": "pettingzoo", "mpe2": "mpe2", "lbforaging": "lbforaging", "rware": "rware"}
+INSTALL = {"pettingzoo": "pettingzoo", "mpe2": "mpe2", "lbforaging": "lbforaging", "rware": "rware", "jaxmarl": "jaxmarl"}
 """packages by the names under which they are imported"""
 
 
-def make(prefix: str, rest: str, **settings: Any) -> HostEnv:
+def make(prefix: str, rest: str, **settings: Any) -> AnyEnvironment:
     """The world `rest` behind a door.
 
     Raises:
@@ -121,17 +130,24 @@ def make(prefix: str, rest: str, **settings: Any) -> HostEnv:
     chosen = door.settings(**settings)
     if not rest or (door.form.endswith(":function") and ":" not in rest):
         raise BadSetting(f"'{name}' is no world; its name must be {prefix}:{door.form}")
+    require = partial(_require, door, rest)
+    require()
+    if isinstance(chosen, DoorSettings) and isinstance(door.factory, str):
+        return _hosted(name, rest, door.factory, chosen, require)
+    assert callable(door.factory)
+    return door.factory(name, rest, chosen)
+
+
+def _hosted(name: str, rest: str, factory: str, chosen: DoorSettings, require: Callable[[], None]) -> HostEnv:
     rules = {each: getattr(chosen, each) for each in ("reward", "state", "episode_limit")}
     job: dict[str, Any] = {"name": rest, "options": dict(chosen.options), "rules": rules}
     if isinstance(chosen, OwnDoorSettings):
         job["won"] = chosen.won
-    require = partial(_require, door, rest)
-    require()
-    facts = _facts(name, door.factory, json.dumps(job), chosen.timeout, (os.getcwd(), *sys.path))
+    facts = _facts(name, factory, json.dumps(job), chosen.timeout, (os.getcwd(), *sys.path))
     slots = facts["state_slots"]
     ours = {"name": name, "state_slots": slots and tuple(map(tuple, slots)), "negative_returns": chosen.negative_returns}
     spec = EnvSpec(**facts | ours)
-    return HostEnv(spec, door.factory, job, chosen.timeout, chosen.workers, require)
+    return HostEnv(spec, factory, job, chosen.timeout, chosen.workers, require)
 
 
 @lru_cache(maxsize=64)

@@ -3,8 +3,8 @@
 Needs numpy alone. The environment itself is behind a `Table`, which hides whether its agents have names or numbers.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -72,6 +72,23 @@ class Rules:
             raise BadSetting(f"state is {self.state!r}; it must be one of {', '.join(STATES)}")
         if self.episode_limit is not None and (type(self.episode_limit) is not int or self.episode_limit < 1):
             raise BadSetting(f"episode_limit is {self.episode_limit!r}; it must be a whole number of at least 1")
+
+
+@dataclass(frozen=True)
+class Made(Rules):
+    """The same for an environment that is made by name.
+
+    Args:
+        options: what it is made with, by name, as JSON knows it.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not isinstance(self.options, Mapping):
+            form = """--env-set 'options={"name": value}'"""
+            raise BadSetting(f"options is {self.options!r}; it must be a table of names and values, as in {form}")
 
 
 class Team:
