@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from limbeck.cost import cost, matmul_flops
+from limbeck.cost import cost, matmul_flops, times_fewer
 from limbeck.types import LOCAL, PRIVILEGED, EnvSpec, Policy
 
 O, S, N, A, H = 6, 5, 3, 4, 8  # noqa: E741
@@ -70,6 +70,28 @@ def test_mlp(view, inputs):
     assert found.bytes == 4 * found.parameters
     assert found.flops == 2 * (inputs * H + H * A)
     assert found.flops_compiled is None or found.flops_compiled >= 0.9 * found.flops
+
+
+def test_memory_is_at_least_what_is_read_and_written():
+    params = {"in": jnp.ones((O, H)), "out": jnp.ones((H, A)), "mixer": jnp.ones((100, 100))}
+    found = cost(mlp(), params, SPEC)
+    reads = 4 * (O * H + H * A) + 4 * N * O + N * A  # parameters, observations, and what is available
+    writes = 4 * N  # actions
+    layers = 4 * N * (H + A)  # in single precision, at the most twice over
+    assert found.memory is not None and reads + writes <= found.memory <= reads + writes + 4 * layers + 256
+    assert found.memory < 4 * 100 * 100, "the mixer is not needed in order to act"
+
+
+def test_times_fewer():
+    def needs(width):
+        return cost(mlp(), {"in": jnp.ones((O, width)), "out": jnp.ones((width, A))}, SPEC)
+
+    teacher, student = needs(40), needs(8)
+    found = times_fewer(student, teacher)
+    assert found["parameters_ratio"] == found["flops_ratio"] == 5
+    assert teacher.memory and student.memory and found["memory_ratio"] == teacher.memory / student.memory > 1
+    nothing = times_fewer(student._replace(flops=0.0, memory=None), teacher)
+    assert nothing["flops_ratio"] is None and nothing["memory_ratio"] is None
 
 
 def test_shapes_are_enough():

@@ -148,12 +148,30 @@ def test_table(key):
     assert student["return_ci"][0] < student["return"] < student["return_ci"][1] < 2.5
     assert student["retention"] == student["win_rate"] < 0.2
     assert (student["parameters"], teacher["parameters"], student["flops"]) == (6, 5, 0)
+    assert student["teacher"] == "run:teacher" and student["parameters_ratio"] == 5 / 6 and teacher["parameters_ratio"] == 1
+    assert student["flops_ratio"] is None, "nothing is not so many times fewer"
     assert table.episodes["local"].returns.shape == (64,)
     console = rich.console.Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     with console.file:
         console.print(table.rich("Lever"))
     text = console.export_text()
     assert "run teacher" in text and "100 [" in text and "kept %" in text and "steps/s" not in text
+
+
+def test_the_table_says_how_many_times_fewer(key):
+    def product(n):
+        def act(params, carry, decision, key, explore):
+            q = decision.obs @ params["in"] @ params["out"]
+            return jnp.where(decision.avail_actions, q[..., :1], -jnp.inf).argmax(-1), carry
+
+        env = probe.Timeout()
+        return Policy(act, LOCAL, lambda p: p, lambda n: ()), {"in": jnp.ones((env.spec.obs_dim, n)), "out": jnp.ones((n, 1))}
+
+    alone = evaluate(probe.Timeout(), {"student": product(3)}, episodes=2, key=key)
+    assert "flops_ratio" not in alone.rows[0] and "fewer" not in str(alone), "no teacher, nothing to compare with"
+    table = evaluate(probe.Timeout(), {"teacher": product(30), "student": product(3)}, episodes=2, key=key)
+    assert [row["flops_ratio"] for row in table.rows] == [1, 10] and [row["parameters_ratio"] for row in table.rows] == [1, 10]
+    assert "fewer" in str(table) and "10.0" in str(table)
 
 
 def test_a_world_without_victories_is_judged_by_return(key):

@@ -30,13 +30,15 @@ ROOMS: dict[str, set[str]] = {
     "store": {"tensors"},
     "progress": set(),
     "cost": {"nets"},
+    "latency": {"nets", "cost"},
+    "table": set(),
     # How learning runs; none of it knows a paper.
     "rollout": {"envs"},
     "hosted": {"envs", "rollout"},
     "learn": {"envs", "replay", "rollout"},
     "hosted_learner": {"envs", "replay", "rollout", "hosted", "learn"},
     "train": {"envs", "replay", "rollout", "learn", "hosted_learner", "store", "progress"},
-    "evaluate": {"envs", "rollout", "hosted", "stats", "cost", "learn", "train"},
+    "evaluate": {"envs", "rollout", "hosted", "stats", "cost", "learn", "train", "table"},
     "play": {"envs", "evaluate"},
     # Papers.
     "methods": {"nets", "losses", "replay", "distil"},
@@ -47,7 +49,7 @@ ROOMS: dict[str, set[str]] = {
     "export": {"nets", "cost", "store"},
 }
 # The front of the house sees every room; nobody looks back at it.
-FRONT = {"__init__", "__main__", "catalogue", "cli", "demo", "bench", "runs", "watch"}
+FRONT = {"__init__", "__main__", "catalogue", "cli", "demo", "bench", "runs", "timing", "watch"}
 
 
 def tree_of(path: Path) -> ast.Module:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limbeck.plots import learning_curves
+from limbeck.plots import front, learning_curves, pareto
 
 
 def rows(seed, n=30):
@@ -30,3 +30,23 @@ def test_curves(tmp_path, metric):
 )
 def test_too_little_to_draw_is_no_error(tmp_path, curves):
     assert learning_curves(curves, tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_the_front_is_what_nothing_cheaper_equals():
+    points = {
+        "dear": (9.0, 0.9),
+        "cheap": (1.0, 0.2),
+        "beaten": (5.0, 0.5),
+        "good": (4.0, 0.8),
+        "twin": (4.0, 0.3),
+        "equal": (6.0, 0.8),
+    }
+    assert front(points) == ["cheap", "good", "dear"]
+
+
+@pytest.mark.parametrize("points", [{}, {"8": (1000.0, 0.5)}, {"8": (1000.0, -0.5), "16": (3000.0, 0.9), "24": (5000.0, 0.8)}])
+def test_pareto(tmp_path, points):
+    path = pareto(points, tmp_path / "pareto.png", "smac/3m")
+    with Image.open(path) as image:
+        assert image.size == (1024, 640)
+    assert "matplotlib.pyplot" not in sys.modules

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from limbeck.envs.base import AutoReset, NativelyBatched
-from limbeck.envs.smac import make
+from limbeck.envs.smac import make, world
 
 NAMES = ["3m", "8m", "2s3z", "3s5z", "3s_vs_5z", "5m_vs_6m", "3s5z_vs_3s6z", "6h_vs_8z", "3s_vs_8z", "3s5z_vs_3s7z"]
 
@@ -148,6 +148,26 @@ def test_one_world_equals_the_batch_and_order_changes_nothing(name, key):
         np.testing.assert_array_equal(a, b[:, ::-1])
         np.testing.assert_allclose(a, c, atol=2e-4)
         np.testing.assert_allclose(a[:, 2], d, atol=2e-4)
+
+
+def test_worlds_that_are_stepped_some_at_a_time_are_the_same_worlds(key, monkeypatch):
+    def play():
+        loop = AutoReset(make("3m"))
+
+        def body(at, _):
+            running, seen = at
+            running, out, seen = loop.step(running, seen.avail_actions.argmax(-1))
+            return (running, seen), (seen, out)
+
+        (running, _), after = jax.jit(lambda keys: jax.lax.scan(body, loop.reset(keys), None, length=3))(jax.random.split(key, 6))
+        return running.state.steps, after
+
+    steps, together = play()
+    monkeypatch.setattr(world.Smac, "worlds_at_once", 2)
+    steps_apart, apart = play()
+    assert steps.shape == (6,) and steps_apart.shape == (3, 2)
+    for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(apart), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-4)
 
 
 def test_same_key_same_episode_other_key_another(key):

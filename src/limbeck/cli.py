@@ -133,6 +133,8 @@ class EvaluateOptions:
     """of the episodes; the same for every policy"""
     env: str | None = None
     """play in another world of the same sizes"""
+    latency: bool = False
+    """also measure how long decisions take on one thread, in a process of its own (seconds for each run)"""
     json: str | None = None
     """write the rows to this file"""
 
@@ -240,7 +242,13 @@ def _evaluate(words: list[str]) -> None:
     if not options.runs:
         raise BadSetting("name at least one run folder: limbeck evaluate RUN [RUN ...]")
     table = runs.compare(list(options.runs), options.episodes, options.seed, options.env)
-    _console().print(table.rich(f"{options.episodes} greedy episodes each"))
+    console = _console()
+    console.print(table.rich(f"{options.episodes} greedy episodes each"))
+    if options.latency:
+        from limbeck import timing
+
+        table = timing.with_latency(table)
+        console.print(table.costs("acting in one world, on one thread"))
     if options.json:
         _write(options.json, table.to_json())
 

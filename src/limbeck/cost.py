@@ -1,4 +1,4 @@
-"""What a policy needs in order to act: parameters, bytes and arithmetic, per decision of one agent."""
+"""What a policy needs in order to act: parameters, bytes and arithmetic per decision of one agent, and a team's memory."""
 
 from collections.abc import Iterator
 from math import prod
@@ -23,6 +23,9 @@ class Cost(NamedTuple):
     """of matrix products and convolutions per decision, 2 M N K each, counted in the program: does not depend on the compiler"""
     flops_compiled: float | None
     """the compiler's own count, element by element work included; None where it gives none"""
+    memory: int | None
+    """the most bytes that the team holds while it decides in one world: what the compiled function reads (parameters, recurrent
+    state, decision) and puts out, and its temporaries. Neither the program itself nor the runtime; None where nothing is told"""
     each: tuple[tuple[int, float], ...] | None = None
     """(parameters, flops) of every agent in a team of several networks; None where all share one"""
 
@@ -35,7 +38,7 @@ def cost(policy: Policy, params: PyTree, spec: EnvSpec) -> Cost:
         params: the method's parameters, or their shapes.
         spec: of the world that it acts in.
     """
-    agent, decision = policy.agent(params), _decision(policy, spec)
+    agent, decision = policy.agent(params), decision_shapes(policy, spec)
     each = tuple(_of_each(agent, decision)) if isinstance(agent, Team) else None
     parameters = _size(agent) if each is None else round(sum(own for own, _ in each) / spec.n_agents)
 
@@ -45,9 +48,30 @@ def cost(policy: Policy, params: PyTree, spec: EnvSpec) -> Cost:
     carry = jax.eval_shape(lambda: policy.init_carry(1))
     arguments = (params, carry, decision, jax.eval_shape(lambda: jax.random.key(0)))
     flops = matmul_flops(jax.make_jaxpr(act)(*arguments).jaxpr) / spec.n_agents
-    compiled = jax.jit(act).lower(*arguments).compile().cost_analysis()
-    counted = (compiled or {}).get("flops")
-    return Cost(parameters, 4 * parameters, flops, None if counted is None else counted / spec.n_agents, each)
+    compiled = jax.jit(act).lower(*arguments).compile()
+    counted = (compiled.cost_analysis() or {}).get("flops")
+    counted = None if counted is None else counted / spec.n_agents
+    return Cost(parameters, 4 * parameters, flops, counted, held_by(compiled), each)
+
+
+def held_by(compiled: Any) -> int | None:
+    """Bytes of a compiled function's arguments, results and temporaries; what it does not read does not count."""
+    found = compiled.memory_analysis()
+    if found is None:
+        return None
+    sizes = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes - found.alias_size_in_bytes
+    return sizes or None
+
+
+def times_fewer(own: Cost, teacher: Cost) -> dict[str, float | None]:
+    """How many times more the teacher needs, as `..._ratio`; null where one's need is nothing, or not known."""
+    names = ("parameters", "flops", "memory")
+    return {f"{name}_ratio": ratio(getattr(teacher, name), getattr(own, name)) for name in names}
+
+
+def ratio(teacher: float | None, own: float | None) -> float | None:
+    """The teacher's need over one's own."""
+    return teacher / own if teacher and own else None
 
 
 def _of_each(team: Team, decision: Decision) -> list[tuple[int, float]]:
@@ -106,7 +130,7 @@ def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
             yield value
 
 
-def _decision(policy: Policy, spec: EnvSpec) -> Decision:
+def decision_shapes(policy: Policy, spec: EnvSpec) -> Decision:
     """The shape of one world's decision, as far as the policy may see it."""
     n = (1, spec.n_agents)
     every = {

@@ -13,11 +13,12 @@ from limbeck import runs
 from limbeck.envs.smac.render import Film, render_gif, render_html
 from limbeck.envs.smac.world import Smac
 from limbeck.errors import BadSetting, RunExists
-from limbeck.evaluate import Table, evaluate
+from limbeck.evaluate import evaluate
 from limbeck.play import record
 from limbeck.plots import learning_curves
 from limbeck.progress import live
 from limbeck.runs import RunConfig
+from limbeck.table import RELATIVE, Table
 from limbeck.train import Trained
 from limbeck.types import Policy
 from limbeck.watch import outcome_of
@@ -136,7 +137,8 @@ def _speeds(table: Table, rows: dict[str, list[dict[str, Any]]]) -> Table:
     for row in table.rows:
         paces = sorted(each["steps_per_s"] for each in rows[row["policy"]] if "steps_per_s" in each)
         label = LABELS[row["policy"]]
-        kept = {} if row["policy"] in ("teacher", "student") else {"retention": None, "retention_ci": None}
+        # The others are nobody's students.
+        kept = {} if row["policy"] in ("teacher", "student") else dict.fromkeys(name for name in row if name in RELATIVE)
         labelled.append(row | kept | {"name": label, "policy": label, "steps_per_s": paces[len(paces) // 2]})
     return Table(labelled, table.episodes)
 

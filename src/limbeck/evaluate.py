@@ -1,29 +1,25 @@
 """How good policies are: whole greedy episodes, the same ones for every policy, in a table with intervals."""
 
-import io
-import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import rich.console
-import rich.table
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from limbeck import stats
-from limbeck.cost import cost
+from limbeck.cost import cost, times_fewer
 from limbeck.envs.base import Batch, batch, held_out
 from limbeck.envs.host import AnyEnvironment, HostEnv
 from limbeck.errors import BadSetting, unknown
 from limbeck.hosted import compiled, play
 from limbeck.learn import usable_devices
+from limbeck.table import Episodes, Table
 from limbeck.train import Trained
 from limbeck.types import Decision, EnvSpec, Outcome, Policy
 
@@ -36,46 +32,6 @@ def _anything(params: PyTree, carry: PyTree, decision: Decision, key: Array, exp
 
 AT_RANDOM: tuple[Policy, PyTree] = Policy(_anything, ("avail_actions",), lambda params: params, lambda worlds: ()), {}
 """random legal play: a policy without parameters, for `evaluate`"""
-
-
-class Episodes(NamedTuple):
-    """One value per episode, [E]. Episode i begins alike for every policy that was given the same key."""
-
-    returns: np.ndarray
-    lengths: np.ndarray
-    won: np.ndarray
-    lost: int = 0
-    """further episodes that a host world lost, and that were played again"""
-
-
-@dataclass(frozen=True)
-class Table:
-    """What `evaluate` found: one row per policy, ready for JSON, and every episode behind it."""
-
-    rows: list[dict[str, Any]]
-    episodes: dict[str, Episodes]
-
-    def to_json(self) -> str:
-        """`{"rows": [...]}`; what could not be estimated is null."""
-        return json.dumps({"rows": self.rows}, indent=2, allow_nan=False)
-
-    def __str__(self) -> str:
-        console = rich.console.Console(width=120, record=True, file=io.StringIO())
-        console.print(self.rich())
-        return console.export_text().rstrip()
-
-    def rich(self, title: str | None = None) -> rich.table.Table:
-        """The same for a console. A column that no row fills is left out."""
-        table = rich.table.Table(title=title)
-        columns = {head: show for head, (name, show) in _COLUMNS.items() if any(row.get(name) is not None for row in self.rows)}
-        for head in columns:
-            table.add_column(head, justify="left" if head == "policy" else "right", no_wrap=True)
-        for row in self.rows:
-            table.add_row(*(show(row) for show in columns.values()))
-        nothing = [row["random_return"] for row in self.rows if row.get("random_return") is not None]
-        if nothing:
-            table.caption = f"kept: (return - r) / (teacher's return - r); r = {nothing[0]:.1f} is what random play returns"
-        return table
 
 
 def evaluate(
@@ -98,7 +54,7 @@ def evaluate(
         worlds: copies in parallel. Each contributes its first episodes, so that short ones do not count more often than long ones.
         explore: handed to the policies; 0 is greedy.
         teacher: the policy that `retention` is relative to, by default the one called `teacher`; or for each student, by name, its
-            own. In win rate where the world has one, else in return.
+            own. In win rate where the world has one, else in return. Costs are compared with the same one's, as its over theirs.
         random_return: what counts as no return at all in the retention of returns. None: 0, but where returns may be negative, that
             of random play in the same episodes.
 
@@ -117,16 +73,17 @@ def evaluate(
     pairs = {name: each.policy() if isinstance(each, Trained) else each for name, each in policies.items()}
     played = {name: evaluator(env, policy, episodes, worlds)(params, start, explore) for name, (policy, params) in pairs.items()}
     nothing = _nothing(env, episodes, worlds, start, random_return) if teachers else None
+    spent = {name: cost(policy, params, env.spec) for name, (policy, params) in pairs.items()}
     rows = []
-    for name, (policy, params) in pairs.items():
+    for name, needs in spent.items():
         run, _, policy_name = name.rpartition(":")
         row = {"name": run or name, "policy": policy_name, **summary(played[name], env.spec)}
         if name in teachers:
             row |= retention(played[name], played[teachers[name]], env.spec, 0.0 if nothing is None else nothing)
             row |= {"random_return": float(nothing.mean())} if nothing is not None else {}
-        spent = cost(policy, params, env.spec)
-        row |= {"parameters": spent.parameters, "bytes": spent.bytes, "flops": spent.flops, "flops_compiled": spent.flops_compiled}
-        rows.append(row)
+            row |= {"teacher": teachers[name], **times_fewer(needs, spent[teachers[name]])}
+        row |= {"parameters": needs.parameters, "bytes": needs.bytes, "memory": needs.memory}
+        rows.append(row | {"flops": needs.flops, "flops_compiled": needs.flops_compiled})
     return Table(rows, played)
 
 
@@ -301,34 +258,3 @@ def _number(value: float) -> float | None:
 
 def _interval(estimate: stats.Estimate) -> list[float | None]:
     return [_number(estimate.low), _number(estimate.high)]
-
-
-def _with_interval(name: str, scale: float, digits: int) -> Callable[[dict[str, Any]], str]:
-    def show(row: dict[str, Any]) -> str:
-        if row.get(name) is None:
-            return "-"
-        shown = digits if abs(scale * row[name]) >= 1 else digits + 2
-        low, high = (f"{scale * x:.{shown}f}" if x is not None else "?" for x in row.get(f"{name}_ci") or (None, None))
-        return f"{scale * row[name]:.{shown}f} [{low}, {high}]"
-
-    return show
-
-
-def _count(name: str) -> Callable[[dict[str, Any]], str]:
-    return lambda row: "-" if row.get(name) is None else f"{row[name]:,.0f}"
-
-
-def _label(row: dict[str, Any]) -> str:
-    return " ".join(dict.fromkeys(part for part in (row["name"], row["policy"]) if part))
-
-
-_COLUMNS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
-    "policy": ("name", _label),
-    "win %": ("win_rate", _with_interval("win_rate", 100, 0)),
-    "return": ("return", _with_interval("return", 1, 1)),
-    "kept %": ("retention", _with_interval("retention", 100, 0)),
-    "parameters": ("parameters", _count("parameters")),
-    "FLOPs": ("flops", _count("flops")),
-    "lost": ("lost_episodes", _count("lost_episodes")),
-    "steps/s": ("steps_per_s", _count("steps_per_s")),
-}

@@ -1,4 +1,4 @@
-"""Learning curves."""
+"""Learning curves, and what is kept against what it costs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +21,8 @@ LABELS = {
     "steps": "environment steps",
     "updates": "updates",
     "steps_per_s": "steps / s",
+    "flops": "FLOPs per decision of one agent",
+    "retention": "kept of the teacher's wins",
 }
 
 Rows = Sequence[Mapping[str, Any]]
@@ -103,3 +105,44 @@ def _curve(axes: Axes, label: str, seeds: Sequence[np.ndarray], colour: str) -> 
     values = np.array([np.interp(grid, *points.T) for points in seeds])
     axes.plot(grid, values.mean(0), color=colour, linewidth=1.8, label=f"{label} ({len(seeds)} seeds)")
     axes.fill_between(grid, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+
+
+def pareto(points: Mapping[str, tuple[float, float]], path: Path, title: str = "", metric: str = "retention") -> Path:
+    """A PNG of what is kept against what it costs, and the curve of those that nothing cheaper equals. Returns `path`.
+
+    Args:
+        points: by label, FLOPs per decision and `metric`.
+        path: of the picture.
+        title: above it.
+        metric: what stands on the upright axis, as a share.
+    """
+    figure = Figure(figsize=(6.4, 4.0), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    best = {label: points[label] for label in front(points)}
+    if best:
+        axes.step(*np.array(list(best.values())).T, where="post", color=COLOURS[0], linewidth=1.8)
+    for label, (flops, kept) in points.items():
+        axes.plot(flops, kept, "o", color=COLOURS[0] if label in best else COLOURS[-1])
+        axes.annotate(label, (flops, kept), xytext=(4, 4), textcoords="offset points", fontsize="small")
+    axes.set(xscale="log", xlabel=LABELS["flops"], ylabel=LABELS.get(metric, metric), title=title)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_ylim(bottom=min([-0.03, *(kept for _, kept in points.values())]))
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+    return path
+
+
+def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The labels of the points that no cheaper or equally cheap one equals, from the cheapest on.
+
+    >>> front({"a": (1, 0.2), "b": (2, 0.9), "c": (3, 0.8), "d": (2, 0.1)})
+    ['a', 'b']
+    """
+    kept: list[str] = []
+    for label in sorted(points, key=lambda name: (points[name][0], -points[name][1])):
+        if not kept or points[label][1] > points[kept[-1]][1]:
+            kept.append(label)
+    return kept

@@ -76,6 +76,16 @@ def held_out(env: Any, split: str = "test") -> Any:
     return env.held_out(split) if isinstance(env, Divided) else env
 
 
+@runtime_checkable
+class Crowded(Protocol):
+    """A world that computes so much at every step that many copies of it, all at once, would leave a core's cache."""
+
+    @property
+    def worlds_at_once(self) -> int:
+        """How many copies are stepped at a time, at most."""
+        ...
+
+
 class VmapBatch:
     """The batch of a world that has no layout of its own."""
 
@@ -104,29 +114,59 @@ class Running(NamedTuple):
     """Worlds in progress."""
 
     state: Any
+    """of all worlds; of worlds that are stepped some at a time, of each block"""
     key: PRNGKeyArray
     """[B]: every world has its own stream of chance, so the order of worlds changes nothing"""
 
 
 class AutoReset(Generic[State]):
-    """B worlds that start a new episode where one has ended."""
+    """B worlds that start a new episode where one has ended; some at a time, if the world says so (`Crowded`)."""
 
     def __init__(self, env: Environment[State]):
         self.spec = env.spec
         self._batch = batch(env)
+        self._at_once = env.worlds_at_once if isinstance(env, Crowded) else None
 
     def reset(self, key: PRNGKeyArray) -> tuple[Running, Observation]:
         """key [B] -> worlds at their first decision."""
+        blocks = self._blocks(key.shape[0])
+        if blocks == 1:
+            return self._reset(key)
+        running, seen = jax.lax.map(self._reset, key.reshape(blocks, -1))
+        return running._replace(key=running.key.reshape(-1)), _merged(seen)
+
+    def step(self, running: Running, action: Int[Array, "B N"]) -> tuple[Running, Outcome, Observation]:
+        """One step of every world. Where it ended, the observation is the next episode's first."""
+        blocks = self._blocks(running.key.shape[0])
+        if blocks == 1:
+            return self._step(running, action)
+        parts = running._replace(key=running.key.reshape(blocks, -1)), action.reshape(blocks, -1, action.shape[-1])
+        running, outcome, seen = jax.lax.map(lambda part: self._step(*part), parts)
+        return running._replace(key=running.key.reshape(-1)), _merged(outcome), _merged(seen)
+
+    def _blocks(self, worlds: int) -> int:
+        """How many, of equal size. One, where splitting up would cost more than it saves: it has its price too."""
+        if self._at_once is None or worlds <= 2 * self._at_once:
+            return 1
+        most = self._at_once
+        n = next(n for n in range(1, worlds + 1) if worlds % n == 0 and worlds // n <= most)
+        return n if 4 * (worlds // n) >= most else 1
+
+    def _reset(self, key: PRNGKeyArray) -> tuple[Running, Observation]:
         key, key_reset = _split(key, 2)
         state = self._batch.reset(key_reset)
         return Running(state, key), self._batch.observe(state)
 
-    def step(self, running: Running, action: Int[Array, "B N"]) -> tuple[Running, Outcome, Observation]:
-        """One step of every world. Where it ended, the observation is the next episode's first."""
+    def _step(self, running: Running, action: Int[Array, "B N"]) -> tuple[Running, Outcome, Observation]:
         key, key_step, key_reset = _split(running.key, 3)
         state, outcome = self._batch.step(running.state, action, key_step)
         state = self._batch.where(outcome.terminated | outcome.truncated, self._batch.reset(key_reset), state)
         return Running(state, key), outcome, self._batch.observe(state)
+
+
+def _merged(tree: Any) -> Any:
+    """[n, B / n, ...] -> [B, ...]"""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
 
 
 def _split(key: PRNGKeyArray, n: int) -> tuple[PRNGKeyArray, ...]:
