@@ -415,7 +415,7 @@ def test_files_make_a_world(tmp_path, cache, key, capsys):
     with pytest.raises(files.BadData, match="it cannot be held out"):
         registry.make("ranking/files", path=path, documents=5, lists=30)
     main(["list"])
-    assert "data of yours: path" in capsys.readouterr().out
+    assert "data: path" in capsys.readouterr().out
 
 
 # -- learning --------------------------------------------------------------------------------------------------------------
