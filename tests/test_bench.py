@@ -18,7 +18,6 @@ def small(monkeypatch):
     monkeypatch.setattr(bench.jax.config, "update", lambda name, value: None)
 
 
-@pytest.mark.slow
 def test_every_row_says_what_was_measured_and_how_fast(small, capsys):
     report = bench.run(Console(width=120))
     json.dumps(report, allow_nan=False)

@@ -9,7 +9,6 @@ from limbeck.errors import BadSetting
 from limbeck.store import RunFolder
 
 
-@pytest.mark.slow
 def test_the_main_job_leaves_everything_that_it_promises(tmp_path, capsys):
     options = demo.DemoOptions(steps=1024, student_updates=100, student_rows=6000, worlds=4, episodes=8, out=str(tmp_path / "demo"))
     table = demo.run(options, Console(width=120))
