@@ -51,6 +51,18 @@ class Interrupted(Exception):  # noqa: N818 (it is no error)
     """The user stopped a run. Its text says how to go on."""
 
 
+def check_whole(settings: Any, **least: int) -> None:
+    """Nothing, if each of the named settings is a whole number, and no less than is said here.
+
+    Raises:
+        BadSetting: one is not.
+    """
+    for name, lowest in least.items():
+        value = getattr(settings, name)
+        if type(value) is not int or value < lowest:
+            raise BadSetting(f"{name} is a whole number from {lowest}, not {value}")
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     """The error for `name`, to be raised by the caller: it lists what is known, the nearest first.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from limbeck.errors import BadSetting
+from limbeck.errors import BadSetting, check_whole
 from limbeck.types import EnvSpec, Observation, Outcome
 
 COMPASS = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])
@@ -73,10 +73,7 @@ class PredatorPrey:
     view: int = 5
 
     def __post_init__(self):
-        for name, least in {"size": 1, "agents": HUNTERS, "preys": 1, "episode_limit": 1, "view": 1}.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise BadSetting(f"{name} is a whole number from {least}, not {value}")
+        check_whole(self, size=1, agents=HUNTERS, preys=1, episode_limit=1, view=1)
         if self.agents + self.preys > self.size**2:
             raise BadSetting(
                 f"{self.agents} agents and {self.preys} prey need a cell each; a grid of size {self.size} has {self.size**2}"

@@ -115,8 +115,8 @@ DOORS: Mapping[str, Door] = {
     ),
     "gymnasium": Door("package.module:function", "limbeck.envs.adapters.tuples:world", OwnDoorSettings, "", ""),
 }
-INSTALL = {"pettingzoo": "pettingzoo", "mpe2": "mpe2", "lbforaging": "lbforaging", "rware": "rware", "jaxmarl": "jaxmarl"}
-"""packages by the names under which they are imported"""
+ON_PYPI = frozenset({"pettingzoo", "mpe2", "lbforaging", "rware", "jaxmarl"})
+"""packages that are installed by the names under which they are imported"""
 
 
 def make(prefix: str, rest: str, **settings: Any) -> AnyEnvironment:
@@ -160,8 +160,6 @@ def _require(door: Door, rest: str) -> None:
     package = door.needed(rest)
     if package in sys.modules or importlib.util.find_spec(package) is not None:
         return
-    if package in INSTALL:
-        raise WorldFailed(
-            f"{package} is not installed; it comes with pip install {INSTALL[package]}, or with limbeck[{door.extra}]"
-        )
+    if package in ON_PYPI:
+        raise WorldFailed(f"{package} is not installed; it comes with pip install {package}, or with limbeck[{door.extra}]")
     raise WorldFailed(f"there is no module {package} to take a world from; put its folder on PYTHONPATH, or install it")

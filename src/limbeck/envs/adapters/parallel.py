@@ -54,16 +54,25 @@ def world(name: str, options: Mapping[str, Any], rules: Mapping[str, Any], won: 
     return Team(Parallel(env, won), Rules(**rules), has_win=bool(won))
 
 
+def package(name: str) -> Any:
+    """A package or module that must be there.
+
+    Raises:
+        WorldFailed: it cannot be imported.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise WorldFailed(f"{name} cannot be imported: {error}") from error
+
+
 def imported(module: str, function: str) -> Callable[..., Any]:
     """What makes an environment.
 
     Raises:
         WorldFailed: it cannot be imported, or is not there.
     """
-    try:
-        inside = importlib.import_module(module)
-    except ImportError as error:
-        raise WorldFailed(f"{module} cannot be imported: {error}") from error
+    inside = package(module)
     if not hasattr(inside, function):
         raise WorldFailed(f"{module} has no {function}")
     return getattr(inside, function)

@@ -1,12 +1,11 @@
 """Gymnasium's environments with a space for every agent, at a table: level-based foraging, robotic warehouses and their like."""
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from limbeck.envs.adapters.parallel import built, imported
+from limbeck.envs.adapters.parallel import built, imported, package
 from limbeck.envs.adapters.spaces import first_action, kind_of
 from limbeck.envs.adapters.team import Moment, Rules, Team
 from limbeck.errors import BadSetting, WorldFailed
@@ -74,30 +73,23 @@ def warehouse(name: str, options: Mapping[str, Any], rules: Mapping[str, Any]) -
     return Team(Tuples(env, finished=lambda env: not env.max_steps or env._cur_steps < env.max_steps), Rules(**rules))
 
 
-def registered(package: str, name: str, options: Mapping[str, Any]) -> Any:
+def registered(owner: str, name: str, options: Mapping[str, Any]) -> Any:
     """The environment that a package has registered with Gymnasium, as its own constructor makes it.
 
     Raises:
         WorldFailed: the package or Gymnasium is missing, or has no environment of this name.
     """
-    gymnasium = _module("gymnasium")
-    _module(package)
+    gymnasium = package("gymnasium")
+    package(owner)
     try:
         entry = gymnasium.spec(name)
     except gymnasium.error.Error as error:
-        raise WorldFailed(f"{package} has no environment called {name}: {error}") from error
+        raise WorldFailed(f"{owner} has no environment called {name}: {error}") from error
     make = entry.entry_point
     if isinstance(make, str):
         module, _, attribute = make.partition(":")
         make = imported(module, attribute)
     return built(make, name, {**entry.kwargs, **options})
-
-
-def _module(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise WorldFailed(f"{name} cannot be imported: {error}") from error
 
 
 def _each(name: str, env: Any) -> list[Any]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from limbeck.errors import BadSetting
+from limbeck.types import Outcome
 
 SECONDS = 0.1
 """that a step lasts"""
@@ -59,11 +59,6 @@ def length(vector: Float[Array, "*n 2"]) -> Float[Array, "*n"]:
     return jnp.sqrt((vector**2).sum(axis=-1))
 
 
-def check_whole(name: str, value: object, least: int) -> None:
-    """Nothing, if the value is a whole number from `least`.
-
-    Raises:
-        BadSetting: it is not.
-    """
-    if not isinstance(value, int) or value < least:
-        raise BadSetting(f"{name} is a whole number from {least}, not {value}")
+def outcome(step: Int[Array, ""], reward: Float[Array, ""], limit: int) -> Outcome:
+    """Of a step in a world that only the time limit ends."""
+    return Outcome(reward, jnp.array(False), step >= limit, {"won": jnp.array(False)})

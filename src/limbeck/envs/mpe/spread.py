@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from limbeck.envs.mpe.particles import MOVES, anywhere, check_whole, contact_force, drift, length, own_force
-from limbeck.errors import BadSetting
+from limbeck.envs.mpe.particles import MOVES, anywhere, contact_force, drift, length, outcome, own_force
+from limbeck.errors import BadSetting, check_whole
 from limbeck.types import EnvSpec, Observation, Outcome
 
 REACH = 0.3
@@ -51,8 +51,7 @@ class SimpleSpread:
     episode_limit: int = 25
 
     def __post_init__(self):
-        check_whole("agents", self.agents, 1)
-        check_whole("episode_limit", self.episode_limit, 1)
+        check_whole(self, agents=1, episode_limit=1)
         if not 0 <= self.local_ratio <= 1:
             raise BadSetting(f"local_ratio is a number from 0 to 1, not {self.local_ratio}")
 
@@ -79,8 +78,7 @@ class SimpleSpread:
         force = own_force(action) + contact_force(state.agents, REACH)
         agents, velocity = drift(state.agents, state.velocity, force)
         after = SpreadState(state.step + 1, agents, velocity, state.landmarks)
-        truncated = after.step >= self.episode_limit
-        return after, Outcome(self.reward(after), jnp.array(False), truncated, {"won": jnp.array(False)})
+        return after, outcome(after.step, self.reward(after), self.episode_limit)
 
     def reward(self, state: SpreadState) -> Float[Array, ""]:
         """The team's reward where everything is."""

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from limbeck.envs.mpe.particles import MOVES, anywhere, check_whole, drift, length, own_force
+from limbeck.envs.mpe.particles import MOVES, anywhere, drift, length, outcome, own_force
+from limbeck.errors import check_whole
 from limbeck.types import EnvSpec, Observation, Outcome
 
 LANDMARKS = 3
@@ -55,11 +56,6 @@ def colours(goal: Int[Array, "K"], dark: float) -> Float[Array, "K 3"]:
     return dark + BRIGHT * jax.nn.one_hot(goal, LANDMARKS)
 
 
-def outcome(state: TalkState, reward: Float[Array, ""], limit: int) -> Outcome:
-    """Of a step in a world that only the time limit ends."""
-    return Outcome(reward, jnp.array(False), state.step >= limit, {"won": jnp.array(False)})
-
-
 @dataclass(frozen=True)
 class SimpleReference:
     """Two agents, three landmarks. Each knows the landmark at which the other should be, both move and both speak at every step.
@@ -82,7 +78,7 @@ class SimpleReference:
     dark = 0.25
 
     def __post_init__(self):
-        check_whole("episode_limit", self.episode_limit, 1)
+        check_whole(self, episode_limit=1)
 
     @property
     def spec(self) -> EnvSpec:
@@ -104,7 +100,7 @@ class SimpleReference:
     def step(self, state: TalkState, action: Int[Array, "N"], key: PRNGKeyArray) -> tuple[TalkState, Outcome]:
         after = go_on(state, action % len(MOVES), action // len(MOVES))
         away = length(after.movers[::-1] - after.landmarks[after.goal])
-        return after, outcome(after, -away.sum(), self.episode_limit)
+        return after, outcome(after.step, -away.sum(), self.episode_limit)
 
     def observe(self, state: TalkState) -> Observation:
         heard = jax.nn.one_hot(state.word[::-1], self.words)
@@ -133,7 +129,7 @@ class SimpleSpeakerListener:
     dark = 0.15
 
     def __post_init__(self):
-        check_whole("episode_limit", self.episode_limit, 1)
+        check_whole(self, episode_limit=1)
 
     @property
     def spec(self) -> EnvSpec:
@@ -160,7 +156,7 @@ class SimpleSpeakerListener:
     def step(self, state: TalkState, action: Int[Array, "N"], key: PRNGKeyArray) -> tuple[TalkState, Outcome]:
         after = go_on(state, move=action[1:], word=action[:1])
         away = after.movers - after.landmarks[after.goal]
-        return after, outcome(after, -2 * (away**2).sum(), self.episode_limit)
+        return after, outcome(after.step, -2 * (away**2).sum(), self.episode_limit)
 
     def observe(self, state: TalkState) -> Observation:
         colour = colours(state.goal, self.dark)[0]

@@ -15,7 +15,7 @@ from limbeck.envs.ranking import files, metrics
 from limbeck.envs.ranking.generate import TELLING, generate
 from limbeck.envs.ranking.lists import LEAST, Lists, Scale, deal, sample
 from limbeck.envs.ranking.svmlight import Documents
-from limbeck.errors import BadSetting, unknown
+from limbeck.errors import BadSetting, check_whole, unknown
 from limbeck.types import EnvSpec, Observation, Outcome
 
 TRAIN = "train"
@@ -64,7 +64,7 @@ class Ranking:
             raise unknown("split", self.split, self.splits)
         if self.gain not in metrics.GAINS:
             raise unknown("gain", self.gain, metrics.GAINS)
-        _check(self, scores=2, cutoff=1)
+        check_whole(self, scores=2, cutoff=1)
 
     @property
     def lists(self) -> Lists:
@@ -155,7 +155,7 @@ class RankingFileSettings(RankingSettings):
 def synthetic(**settings: Any) -> Ranking:
     """Made-up queries, see `generate.py`."""
     s = SyntheticSettings(**settings)
-    _check(s, documents=LEAST, levels=2, features=TELLING, seed=0)
+    check_whole(s, documents=LEAST, levels=2, features=TELLING, seed=0)
     for name, most in {"noise": math.inf, "dependence": 1.0}.items():
         value = getattr(s, name)
         if not 0 <= value <= most or value == math.inf:
@@ -171,7 +171,7 @@ def from_files(path: str, **settings: Any) -> Ranking:
         BadData: they cannot be read.
     """
     s = RankingFileSettings(path=path, **settings)
-    _check(s, documents=LEAST, seed=0, **({} if s.lists is None else {"lists": 1}))
+    check_whole(s, documents=LEAST, seed=0, **({} if s.lists is None else {"lists": 1}))
     splits = _from_files(s.path, s.form, files.stamps(s.path), s.documents, s.seed, s.lists)
     return Ranking("ranking/files", splits, s.split, s.scores, s.cutoff, s.gain)
 
@@ -194,10 +194,3 @@ def _from_files(path: str, form: str, stamps: Any, documents: int, seed: int, li
 def _dealt(parts: Mapping[str, Documents], documents: int, seed: int) -> dict[str, Lists]:
     scale = Scale.of(parts[TRAIN].features)
     return {split: deal(found, scale, documents, seed) for split, found in parts.items()}
-
-
-def _check(settings: Any, **least: int) -> None:
-    for name, lowest in least.items():
-        value = getattr(settings, name)
-        if type(value) is not int or value < lowest:
-            raise BadSetting(f"{name} is a whole number from {lowest}, not {value}")
