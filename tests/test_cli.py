@@ -88,10 +88,10 @@ def test_every_verb_explains_itself(verb, capsys):
     assert "usage: limbeck" in out.replace("\n", " ")
 
 
-def test_the_installed_program_says_its_version():
+def test_the_program_says_its_version_without_being_on_the_path():
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    program = "from limbeck.cli import main; main(['--version'])"
-    found = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=100)
+    program = [sys.executable, "-m", "limbeck", "--version"]
+    found = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=100)
     assert found.returncode == 0 and found.stdout.startswith("limbeck 0.")
 
 

@@ -7,7 +7,7 @@ import pytest
 from cases import gated
 
 from limbeck.envs.smac import make
-from limbeck.envs.smac.scripted import baselines
+from limbeck.envs.smac.scripted import baselines, look, nearest
 from limbeck.evaluate import evaluate, evaluator
 from limbeck.types import Decision
 
@@ -52,3 +52,24 @@ def test_healing_wins_battles():
     without = policy.__class__(lazy, policy.view, policy.agent, policy.init_carry)
     won = [evaluator(env, each, 128, 64)(params, jax.random.key(0), 0.0).won.mean() for each in (policy, without)]
     assert won[0] > won[1] + 0.1
+
+
+@pytest.mark.long
+def test_the_spine_crawler_can_be_beaten():
+    """Not by shooting on, but by those who withdraw before they fall and come back together, with their shields."""
+    env = make("2s_vs_1sc")
+    (script, params), south = baselines(env)["nearest"], 3
+
+    def patient(params, out, decision, key, explore):
+        scene = look(env, decision)
+        points, shield, away = scene.points[:, :2], decision.state[:, np.array([4, 9])] * 80, scene.distance[:, :, 0]
+        out = (out | (points < 50)) & ~((shield > 75) | ~decision.alive).all(1, keepdims=True)
+        relieved = (shield < 1) & (points < points[:, ::-1] - 40) & (points[:, ::-1] > 50) & (away < 8.6)
+        retreat = jnp.where(decision.avail_actions[:, :, south] & (away <= 11), south, 1)
+        action = jnp.where(out | relieved, retreat, nearest(env, scene))
+        return jnp.where(decision.alive, action, 0).astype(jnp.int32), out
+
+    withdraw = script.__class__(patient, script.view, script.agent, lambda worlds: jnp.zeros((worlds, 2), bool))
+    plain, patience = (evaluator(env, each, 256, 256)(params, jax.random.key(0), 0.0) for each in (script, withdraw))
+    assert plain.won.sum() == 0 and plain.returns.max() < 10
+    assert patience.won.sum() > 0 and patience.returns.mean() > plain.returns.mean() + 4
