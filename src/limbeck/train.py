@@ -57,6 +57,8 @@ class Plan:
         """
         source = learner.algorithm.source
         rounds = learner.steps_per_iteration
+        if source.collect_until is None and source.total_updates is not None:
+            return cls(math.ceil(source.total_updates / source.updates), ())
         if source.collect_until is None:
             if steps is None or steps < 1:
                 raise BadSetting(f"a run needs a positive number of environment steps, not {steps}")
@@ -92,7 +94,7 @@ def train(
     Args:
         env: the world.
         algorithm: the method, built for this world's `spec`.
-        steps: budget of environment steps over all worlds; methods that learn from a fixed data set count updates of their own.
+        steps: budget of environment steps over all worlds; methods that have a budget of updates count those instead.
         seed: of everything random.
         worlds: copies of the world in parallel.
         devices: see `Learner`.
@@ -128,7 +130,7 @@ def train(
 
 
 def distil(env: AnyEnvironment, algorithm: Algorithm, **options: Any) -> Trained:
-    """The second stage: `train` for a method that learns from a fixed data set, and so has a budget of its own.
+    """The second stage: `train` for a method that learns from a teacher, and has a budget of updates of its own.
 
     Raises:
         BadSetting: the method has no such budget; and see `train`.

@@ -19,6 +19,23 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 
 @dataclass(frozen=True)
+class UnitSight:
+    """How observations list units that agents see up to a range: what a shorter sight would show can be computed from them.
+
+    Args:
+        ranges: how far every agent sees, in the world's unit of length; what is nearer is seen.
+        slots: `(start, stop)` of every unit in an observation, zeros where it is not seen.
+        distance: which number of a slot is the unit's distance, divided by the range.
+        scaled: which numbers of a slot are lengths divided by the range, the distance among them.
+    """
+
+    ranges: tuple[float, ...]
+    slots: tuple[tuple[int, int], ...]
+    distance: int
+    scaled: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class EnvSpec:
     """The sizes of a world, and the facts about its units that a mixer may read.
 
@@ -32,6 +49,7 @@ class EnvSpec:
         full_obs: whether observations come with what the agents would see if nothing were hidden from them.
         negative_returns: whether returns may be below 0, so that 0 is not what a team gets for nothing. What a student keeps of its
             teacher is then counted from the return of random play.
+        sight: how observations list what agents see up to a range; None where sight is something else, or has no limit.
         unit_scale: whether observations and states stay within about [-2, 2], so that half precision holds them.
     """
 
@@ -47,6 +65,7 @@ class EnvSpec:
     unit_scale: bool = False
     full_obs: bool = False
     negative_returns: bool = False
+    sight: UnitSight | None = None
 
 
 class Observation(NamedTuple):

@@ -20,8 +20,12 @@ the students are exported, as the critic is. What counts is living agents at dec
 l is there because the teacher is nearly sure of itself. What it did once in a thousand, to its regret, an untaught student would
 do every third time: a ratio of 300, which would drown everything else.
 
-Students learn from chunks of what was recorded, and nobody knows the recurrent state that today's student would have had before
-one: in a chunk that begins in the middle of an episode the first `burn_in` decisions only warm it up.
+Off line, as published, the teacher plays. Students learn from chunks of what was recorded, and nobody knows the recurrent state
+that today's student would have had before one: in a chunk that begins in the middle of an episode the first `burn_in` decisions
+only warm it up.
+
+On-policy (ours), the students play. The teacher says at every decision what it would do (DAgger, Ross et al. 2011), the critic
+judges what they did, rho is their new policy over the one that played, and chunks begin with the states that they had.
 """
 
 from dataclasses import dataclass, replace
@@ -36,16 +40,17 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from limbeck.distil import OfflineSettings, match_policy, match_relations, match_roles, offline
 from limbeck.errors import BadSetting, unknown
 from limbeck.losses import dual_clip, entropy, masked_mean, standardised
-from limbeck.methods.mappo import PPOParams, in_chunks, living, raw_advantages
+from limbeck.methods.mappo import PPOParams, at_chunks, in_chunks, living, raw_advantages
 from limbeck.nets.agents import RecurrentAgent
 from limbeck.nets.carried import beside
 from limbeck.nets.critics import StateCritic, ValueNorm
 from limbeck.nets.greedy import greedy, or_anything, start_of, taken
+from limbeck.nets.sight import Sight, kept_features, one_per_agent, sight_ranges, whole_number
 from limbeck.nets.softmax import log_policy, softmax_policy
-from limbeck.nets.students import KINDS, Sight, by_rule, kept_features, one_per_agent, whole_number
+from limbeck.nets.students import KINDS, by_rule
 from limbeck.nets.teams import Team
 from limbeck.nets.unroll import early, unroll
-from limbeck.replay import Dataset
+from limbeck.replay import Dataset, Epochs
 from limbeck.types import LOCAL, Algorithm, Decision, EnvSpec, Segment
 
 
@@ -53,22 +58,28 @@ from limbeck.types import LOCAL, Algorithm, Decision, EnvSpec, Segment
 class KDMARLSettings(OfflineSettings):
     """Data and optimiser; the students; the loss."""
 
+    data: str = "offline"
+    """what is learned from: offline (the teacher's play, recorded once) or on-policy (the students' own, collected ever anew)"""
     lr: float = 5e-4
     """Adam's step size"""
     updates: int = 3000
     """gradient steps in all"""
     batch: int = 32
-    """chunks per gradient step"""
+    """chunks per gradient step (offline)"""
     rows: int = 200_000
-    """decisions of one agent that are recorded"""
+    """decisions of one agent that are recorded (offline)"""
+    epochs: int = 4
+    """passes over what was collected (on-policy)"""
+    minibatches: int = 4
+    """gradient steps per pass (on-policy)"""
     eps: float = 0.0
-    """share of actions drawn evenly while the teacher is recorded; the others are drawn from its policy"""
+    """share of actions drawn evenly while data is collected; the others are drawn from the policy of who plays"""
     max_grad_norm: float = 10.0
     """the students' gradient is scaled down to this norm"""
     chunk: int = 32
     """decisions in a row"""
     burn_in: int = 8
-    """first decisions of a chunk that are not learned from, unless its episode began there"""
+    """first decisions of a chunk that are not learned from, unless its episode began there (offline)"""
     gamma: float | None = None
     """discount; none: the teacher's"""
     gae_lambda: float | None = None
@@ -79,6 +90,8 @@ class KDMARLSettings(OfflineSettings):
     """gru, mlp (without memory), or one for each agent: gru,mlp,gru"""
     drop: str = ""
     """features of the observation that students do without: 3,8-12; or for each agent: 3,8-12/0/"""
+    sight_range: str = ""
+    """how far students see of what the world shows: 6; or for each agent: 6,9,3; nothing: as far as their teacher"""
     share: bool = False
     """agents alike in width, kind and sight share a network, and are told their names; no: each has its own"""
     adv_weight: float = 1.0
@@ -108,10 +121,11 @@ class KDMARLSettings(OfflineSettings):
 _BARE = KDMARLSettings(adv_weight=0.0, kl_weight=0.0, ce_weight=0.0, relation_weight=0.0, role_weight=0.0)
 PRESETS = {
     "reconstruction": KDMARLSettings(),
+    "on-policy": KDMARLSettings(data="on-policy", entropy_weight=0.01),
     "policy-only": replace(_BARE, kl_weight=1.0),
     "cloning": replace(_BARE, ce_weight=1.0, imitates="taken"),
 }
-"""All terms; the divergence alone; behaviour cloning."""
+"""All terms; the same on the students' own play; the divergence alone; behaviour cloning."""
 
 
 class KDParams(NamedTuple):
@@ -140,6 +154,8 @@ class Rows(NamedTuple):
     logits: Float[Array, "R L N A"]
     features: Float[Array, "R L N K"]
     mask: Float[Array, "R L"]
+    carry: Float[Array, "R N H"] | None = None
+    """the students' recurrent states before a chunk; None where they did not play, and nobody knows"""
 
 
 # -- the students ----------------------------------------------------------------------------------------------------------
@@ -151,7 +167,7 @@ def make_students(spec: EnvSpec, settings: KDMARLSettings, teacher: int, key: PR
     Raises:
         BadSetting, UnknownName: a list that does not fit the team, or what is no width or kind.
     """
-    kept = kept_features(settings.drop, spec)
+    kept, near = kept_features(settings.drop, spec), sight_ranges(settings.sight_range, spec)
     words = one_per_agent("widths", settings.widths.split(","), spec)
     kinds = [kind.strip() for kind in one_per_agent("kinds", settings.kinds.split(","), spec)]
     widths = [
@@ -164,11 +180,11 @@ def make_students(spec: EnvSpec, settings: KDMARLSettings, teacher: int, key: PR
         if kind not in KINDS:
             raise unknown("kind", kind, KINDS)
     alike: dict[Any, list[int]] = {}
-    for i, what in enumerate(zip(widths, kinds, kept, strict=True)):
+    for i, what in enumerate(zip(widths, kinds, kept, near, strict=True)):
         alike.setdefault(what if settings.share else i, []).append(i)
     places = tuple(tuple(who) for who in alike.values())
     nets = [
-        KINDS[kinds[who[0]]](Sight.of(spec, kept[who[0]], len(who) > 1), widths[who[0]], k)
+        KINDS[kinds[who[0]]](Sight.of(spec, kept[who[0]], len(who) > 1, near[who[0]]), widths[who[0]], k)
         for who, k in zip(places, jax.random.split(key, len(places)), strict=True)
     ]
     return Team(tuple(nets), places)
@@ -198,29 +214,38 @@ def student(spec: EnvSpec, trained: Any, settings: KDMARLSettings = PRESETS["rec
         return KDParams(make(key_students), roles, *trained)
 
     judges = 1 if isinstance(critic, StateCritic) else spec.n_agents
+    students = softmax_policy(lambda params: params.students, LOCAL, start_of(spec, widest))
     teacher = softmax_policy(lambda params: params.teacher, LOCAL, start_of(spec, width))
     which: Any = KDParams("learn", "learn", "freeze", "freeze", "freeze")  # type: ignore[arg-type]
     rows = max(settings.rows // (spec.n_agents * settings.chunk), 1)
+    # What an observation in half precision does not say for sure is which side of a shorter sight a unit is on.
+    half = spec.unit_scale and not settings.sight_range.strip()
     algorithm = offline(
         spec,
         settings,
         init=init,
         learns=which,
-        label=lambda params, segment: label(params, segment, settings, spec.unit_scale),
+        label=lambda params, segment: label(params, segment, settings, half),
         loss=lambda params, target, rows, key: distil_loss(params, rows, settings),
-        student=softmax_policy(lambda params: params.students, LOCAL, start_of(spec, widest)),
+        student=students,
         teacher=teacher,
         store=Dataset(rows, settings.batch, holdout_batch=8 * settings.batch),
         optimiser=lambda lr: optax.chain(optax.clip_by_global_norm(settings.max_grad_norm), optax.adam(lr, eps=1e-5)),
     )
+    player = students if settings.data == "on-policy" else teacher
 
     def play(params: KDParams, carry: Array, decision: Decision, key: PRNGKeyArray, eps: Array) -> tuple[Array, Array]:
         key_own, key_coin = jax.random.split(key)
-        action, carry = teacher.act(params, carry, decision, key_own, jnp.float32(1.0))
+        action, carry = player.act(params, carry, decision, key_own, jnp.float32(1.0))
         return or_anything(action, decision.avail_actions, key_coin, eps), carry
 
-    act, init_carry = beside(play, teacher.init_carry, lambda params: params.critic, (judges, carry_dim))
-    return replace(algorithm, act=act, init_carry=init_carry)
+    act, init_carry, source = play, player.init_carry, algorithm.source
+    if settings.data == "on-policy":
+        act, init_carry = beside(act, init_carry, lambda params: params.teacher, (spec.n_agents, width))
+        updates = settings.epochs * settings.minibatches
+        source = replace(source, store=Epochs(settings.minibatches), updates=updates, collect_until=None)
+    act, init_carry = beside(act, init_carry, lambda params: params.critic, (judges, carry_dim))
+    return replace(algorithm, act=act, init_carry=init_carry, source=source)
 
 
 def _check(spec: EnvSpec, settings: KDMARLSettings) -> None:
@@ -228,35 +253,43 @@ def _check(spec: EnvSpec, settings: KDMARLSettings) -> None:
         raise unknown("action to imitate", settings.imitates, ("best", "taken"))
     if settings.gamma is None or settings.gae_lambda is None:
         raise BadSetting("KD-MARL needs the gamma and the gae_lambda that the teacher was trained with")
+    if settings.data not in ("offline", "on-policy"):
+        raise unknown("data source", settings.data, ("offline", "on-policy"))
+    if settings.data == "on-policy" and settings.imitates == "taken":
+        raise BadSetting("imitates is 'taken', but on-policy the students took the actions themselves: leave it at 'best'")
     if not 0 <= settings.burn_in < settings.chunk:
         raise BadSetting(f"burn_in is {settings.burn_in}; it must be less than a chunk of {settings.chunk}")
     if not 0 <= settings.eps <= 1:
         raise BadSetting(f"eps is {settings.eps}; it must be between 0 and 1")
     least = 10 * settings.chunk * spec.n_agents
-    if settings.rows < least:
+    if settings.data == "offline" and settings.rows < least:
         raise BadSetting(f"{settings.rows} rows are too few to hold some out: take at least {least}, or shorter chunks")
 
 
 def label(params: KDParams, segment: Segment, settings: KDMARLSettings, half: bool) -> Rows:
-    """What was recorded, in chunks, with all that teacher and critic say about it. `half`: observations in half precision."""
+    """What was played, in chunks, with all that teacher and critic say about it. `half`: observations in half precision."""
     assert settings.gamma is not None and settings.gae_lambda is not None
     key = jax.random.key(0)  # nothing here is left to chance
     seen = early(segment.decisions).within(LOCAL)
-    acted = unroll(params.teacher, segment.carry0.agent, seen, key)
-    value = params.norm.restore(unroll(params.critic, segment.carry0.critic, segment.decisions, key).q[..., 0])
+    players, of_critic = segment.carry0
+    own, of_teacher = players if settings.data == "on-policy" else (None, players)
+    taught = unroll(params.teacher, of_teacher, seen, key)
+    played = taught if own is None else unroll(params.students, own, seen, key)
+    value = params.norm.restore(unroll(params.critic, of_critic, segment.decisions, key).q[..., 0])
     advantage = raw_advantages(segment, value, settings.gamma, settings.gae_lambda)
     even = seen.avail_actions / jnp.maximum(seen.avail_actions.sum(-1, keepdims=True), 1)
-    played = (1.0 - settings.eps) * jnp.exp(log_policy(acted.q, seen.avail_actions)) + settings.eps * even
+    policy = (1.0 - settings.eps) * jnp.exp(log_policy(played.q, seen.avail_actions)) + settings.eps * even
     rows = Rows(
         decisions=seen._replace(obs=seen.obs.astype(jnp.float16 if half else jnp.float32)),
         action=segment.action,
-        log_p=jnp.log(jnp.maximum(taken(played, segment.action), 1e-30)),
+        log_p=jnp.log(jnp.maximum(taken(policy, segment.action), 1e-30)),
         advantage=jnp.broadcast_to(advantage, segment.action.shape),
-        logits=acted.q,
-        features=acted.hidden.astype(jnp.float16),  # between -1 and 1
+        logits=taught.q,
+        features=taught.hidden.astype(jnp.float16),  # between -1 and 1
         mask=segment.mask,
     )
-    return in_chunks(rows, settings.chunk)
+    cut = in_chunks(rows, settings.chunk)
+    return cut if own is None else cut._replace(carry=at_chunks(own, played.hidden, settings.chunk))
 
 
 def warm(is_first: Bool[Array, "L R"], burn_in: int) -> Bool[Array, "L R"]:
@@ -267,11 +300,13 @@ def warm(is_first: Bool[Array, "L R"], burn_in: int) -> Bool[Array, "L R"]:
 
 def distil_loss(params: KDParams, rows: Rows, settings: KDMARLSettings) -> tuple[Float[Array, ""], dict[str, Array]]:
     """The students on a batch of chunks. Only `students` and `roles` get a gradient."""
-    rows = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), rows)
-    seen = rows.decisions
-    start = jnp.zeros((*seen.alive.shape[1:], params.students.carry_dim))
+    start, rows = rows.carry, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), rows._replace(carry=None))
+    seen, counts = rows.decisions, rows.mask
+    if start is None:
+        start = jnp.zeros((*seen.alive.shape[1:], params.students.carry_dim))
+        counts = counts * warm(seen.is_first, settings.burn_in)
     own = unroll(params.students, start, seen, jax.random.key(0))
-    weight = living(seen, rows.mask * warm(seen.is_first, settings.burn_in))
+    weight = living(seen, counts)
     return composite(own.q, own.hidden, params.roles, rows, weight, settings)
 
 

@@ -209,9 +209,7 @@ def prepare(params: PPOParams, segment: Segment, settings: MAPPOSettings) -> Row
     judged = unroll(params.critic, segment.carry0.critic, segment.decisions, key)
     value = judged.q[..., 0]
     advantage, returns = advantages(segment, params.norm.restore(value), settings)
-    before = Carried(
-        *(jnp.concatenate([a[None], b[:-1]]) for a, b in zip(segment.carry0, (acted.hidden, judged.hidden), strict=True))
-    )
+    hiddens = zip(segment.carry0, (acted.hidden, judged.hidden), strict=True)
     rows = Rows(
         decisions=seen,
         action=segment.action,
@@ -220,7 +218,7 @@ def prepare(params: PPOParams, segment: Segment, settings: MAPPOSettings) -> Row
         value=early(value),
         returns=returns,
         mask=segment.mask,
-        carry=Carried(*jax.tree.map(lambda x: x[:: settings.chunk].reshape(-1, *x.shape[2:]), before)),
+        carry=Carried(*(at_chunks(first, hidden, settings.chunk) for first, hidden in hiddens)),
     )
     return in_chunks(rows._replace(carry=()), settings.chunk)._replace(carry=rows.carry)
 
@@ -247,6 +245,12 @@ def in_chunks(rows: Any, length: int) -> Any:
     """A record with a `mask`: [T, B, ...] -> [R, length, ...]. The last chunks are filled up with mask 0."""
     cuts = jax.tree.map(lambda x: _cut(x, x[-1:], length), rows._replace(mask=()))
     return cuts._replace(mask=_cut(rows.mask, jnp.zeros_like(rows.mask[-1:]), length))
+
+
+def at_chunks(carry0: Float[Array, "B N H"], hidden: Float[Array, "T B N H"], length: int) -> Float[Array, "R N H"]:
+    """The recurrent states before each of these chunks, from those before and after every decision."""
+    before = jnp.concatenate([carry0[None], hidden[:-1]])[::length]
+    return before.reshape(-1, *before.shape[2:])
 
 
 def _cut(x: Array, fill: Array, length: int) -> Array:

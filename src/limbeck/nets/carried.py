@@ -1,4 +1,4 @@
-"""A recurrent critic beside the agents: it does not act, but its recurrent state has to be known where a segment begins."""
+"""A recurrent network beside those who act, such as a critic: its recurrent state has to be known where a segment begins."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,19 +16,20 @@ Act = Callable[[PyTree, PyTree, Decision, PRNGKeyArray, Array], tuple[Array, PyT
 class Carried(NamedTuple):
     """The recurrent states of the agents, and of the critic that is carried along. G is 1 for a team's critic, or N."""
 
-    agent: Float[Array, "*b N H"]
+    agent: PyTree
+    """[*b, N, H]; or a `Carried`, of agents who have another beside them already"""
     critic: Float[Array, "*b G H"]
 
 
 def beside(
-    act: Act, init_carry: Callable[[int], Array], critic_of: Callable[[PyTree], Agent], shape: tuple[int, int]
+    act: Act, init_carry: Callable[[int], PyTree], critic_of: Callable[[PyTree], Agent], shape: tuple[int, int]
 ) -> tuple[Act, Callable[[int], Carried]]:
     """How to act, and to begin, with the recurrent state of a critic carried along.
 
     Args:
         act: the agents' way, see `Policy.act`.
         init_carry: B -> their recurrent states before the first decision.
-        critic_of: the critic in the parameters.
+        critic_of: the critic in the parameters, or whoever else listens.
         shape: (G, H) of its recurrent state.
     """
 

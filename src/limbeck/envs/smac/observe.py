@@ -3,6 +3,7 @@
 Everything is computed units first, `[..., *b]`, and turned to worlds first at the very end.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import jax
@@ -15,7 +16,7 @@ from limbeck.envs.smac.facts import Facts
 from limbeck.envs.smac.settings import SmacSettings
 from limbeck.envs.smac.skirmish import Battle
 from limbeck.envs.smac.terrain import SIZE
-from limbeck.types import Observation
+from limbeck.types import Observation, UnitSight
 
 N_MOVES = 6
 """no-op, stop, north, south, east, west; the orders to attack follow"""
@@ -32,11 +33,25 @@ def sizes(battle: Battle, settings: SmacSettings) -> tuple[int, int, int]:
     n, e, bits = battle.n_allies, battle.n_enemies, battle.type_bits
     actions = N_MOVES + battle.n_orders
     ally_health, enemy_health = 1 + bool(battle.ally_shields), 1 + bool(battle.enemy_shields)
-    enemy = 4 + bits + settings.obs_all_health * enemy_health
-    ally = 4 + bits + settings.obs_all_health * ally_health + settings.obs_last_action * actions
+    enemy, ally = seen_widths(battle, settings)
     own = bits + settings.obs_own_health * ally_health + 2 * settings.obs_own_pos
     state = n * (3 + bits + ally_health) + e * (2 + bits + enemy_health) + settings.state_last_action * n * actions
     return actions, 4 + e * enemy + (n - 1) * ally + own, state
+
+
+def seen_widths(battle: Battle, settings: SmacSettings) -> tuple[int, int]:
+    """How many numbers an observation has for an enemy, and for another ally."""
+    common, actions = 4 + battle.type_bits, N_MOVES + battle.n_orders
+    enemy = common + settings.obs_all_health * (1 + bool(battle.enemy_shields))
+    ally = common + settings.obs_all_health * (1 + bool(battle.ally_shields)) + settings.obs_last_action * actions
+    return enemy, ally
+
+
+def unit_sight(battle: Battle, settings: SmacSettings, ranges: tuple[float, ...]) -> UnitSight:
+    """Where an observation lists units, enemies first: whether they can be attacked (an ally: seen), distance, x, y, and more."""
+    enemy, ally = seen_widths(battle, settings)
+    edges = np.cumsum([4, *[enemy] * battle.n_enemies, *[ally] * (battle.n_allies - 1)]).tolist()
+    return UnitSight(ranges, tuple(itertools.pairwise(edges)), distance=1, scaled=(1, 2, 3))
 
 
 def state_slots(battle: Battle) -> tuple[tuple[int, int], ...]:

@@ -1,5 +1,6 @@
 """A battle as an environment: for one world, and natively for many at once."""
 
+import dataclasses
 import difflib
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +19,7 @@ from limbeck.envs.smac.deploy import deploy
 from limbeck.envs.smac.drawn import DrawnFacts
 from limbeck.envs.smac.facts import Facts, FixedFacts, build
 from limbeck.envs.smac.maps import MAPS
-from limbeck.envs.smac.observe import DIRECTIONS, N_MOVES, Observer, enemy_slots, sizes, state_slots
+from limbeck.envs.smac.observe import DIRECTIONS, N_MOVES, Observer, enemy_slots, sizes, state_slots, unit_sight
 from limbeck.envs.smac.settings import SkirmishSettings, SmacSettings
 from limbeck.envs.smac.skirmish import SKIRMISHES, Battle
 from limbeck.envs.smac.units import ENERGY_START, WEAPON_DELAY
@@ -84,6 +85,9 @@ class Smac:
         self.facts, self._deploy = self._armies()
         self._observer = Observer(self.facts, self.map, settings)
         self.spec = spec_of(map_name, self.map, settings)
+        if settings.unit_ranges and isinstance(self.facts, FixedFacts):
+            ranges = tuple(self.facts.column("sight")[self.facts.allies].tolist())
+            self.spec = dataclasses.replace(self.spec, sight=unit_sight(self.map, settings, ranges))
         self.max_reward = self._most(self.facts) if isinstance(self.facts, FixedFacts) else None
         """what an episode pays at most, before scaling; None where it depends on the armies that are drawn"""
 
@@ -300,8 +304,12 @@ class SmacBatch:
 
 
 def spec_of(map_name: str, battle: Battle, settings: SmacSettings) -> EnvSpec:
-    """The sizes of a battle, and where its units stand in the state."""
+    """The sizes of a battle, and where its units stand in the state and in observations.
+
+    Where everybody sees as far as its kind does, nothing is said of sight: kinds may be drawn.
+    """
     n_actions, obs_dim, state_dim = sizes(battle, settings)
+    ranges = (float(settings.sight_range),) * battle.n_allies
     return EnvSpec(
         name=f"smac/{map_name}",
         n_agents=battle.n_allies,
@@ -314,6 +322,7 @@ def spec_of(map_name: str, battle: Battle, settings: SmacSettings) -> EnvSpec:
         has_win=True,
         unit_scale=True,
         full_obs=settings.full_obs,
+        sight=None if settings.unit_ranges else unit_sight(battle, settings, ranges),
     )
 
 
