@@ -12,6 +12,7 @@ from cases import gated
 from limbeck.envs import probe, registry
 from limbeck.envs.base import VmapBatch
 from limbeck.envs.check import ContractBroken, check_env
+from limbeck.types import UnitSight
 
 # Worlds behind the real game's door need a game; test_starcraft.py and test_host.py check them with a stand-in. Battles of 5 whose
 # armies are drawn stand for the larger ones, which take long to compile.
@@ -121,6 +122,9 @@ def crowded(step):
         (claiming(state_slots=((0, 3), (3, 6), (6, 10))), "spec.state_slots .* outside a state of size 9"),
         (claiming(other_slots=((3, 6), (6, 10))), "spec.other_slots .* outside a state of size 9"),
         (claiming(other_slots=((3, 3),)), "spec.other_slots .* outside a state of size 9"),
+        (claiming(sight=UnitSight((9.0,), (), 0, (0,))), "spec.sight.ranges has 1 entries for 3 agents"),
+        (claiming(sight=UnitSight((9.0,) * 3, ((0, 10),), 0, (0,))), "spec.sight.slots lie outside an observation of size 9"),
+        (claiming(sight=UnitSight((9.0,) * 3, ((0, 3),), 1, (1, 2, 3))), "or are too short"),
         (claiming(episode_limit=3), "goes on after spec.episode_limit = 3"),
         (observing(lambda seen: seen._replace(obs=seen.obs.astype(int))), "obs has type int32; it must be floating"),
         (observing(lambda seen: seen._replace(alive=seen.alive.astype(jnp.float32))), "alive has type float32; it must be bool"),

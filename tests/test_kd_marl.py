@@ -2,9 +2,10 @@
 
 import dataclasses
 import math
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -195,12 +196,12 @@ def test_what_the_teacher_regretted_once_in_a_thousand_does_not_drown_the_rest()
 
 
 @cache
-def recorded(critic="state", eps=0.5):
+def recorded(critic="state", eps=0.5, data="offline"):
     """(algorithm, parameters, 7 steps of three worlds from the middle of their episodes, the same in rows)."""
     shape = {"hidden": 8, "critic": critic, "out_gain": 1.0}
     trained = jax.jit(mappo.build(ENV.spec, **shape).init)(jax.random.key(0))
     trained = trained._replace(norm=trained.norm.after(jnp.array([1.0, 5.0]), jnp.ones(2), 0.9))
-    algorithm, batch = kd_marl.student(ENV.spec, trained, **SMALL, **UNLIKE, eps=eps), AutoReset(ENV)
+    algorithm, batch = kd_marl.student(ENV.spec, trained, **SMALL, **UNLIKE, eps=eps, data=data), AutoReset(ENV)
 
     @jax.jit
     def run(key):
@@ -240,6 +241,42 @@ def test_the_ratio_is_to_what_was_played():
     by_hand = jnp.log(jnp.take_along_axis(mixed, rows.action[..., None], -1))[..., 0]
     np.testing.assert_allclose(rows.log_p, by_hand, atol=1e-5)
     np.testing.assert_array_equal(rows.action[3:, 0], segment.action[4])
+
+
+def test_on_policy_the_students_play_and_chunks_begin_with_the_states_that_they_had():
+    algorithm, params, segment, rows = recorded(data="on-policy")
+    settings = KDMARLSettings(**SMALL, **UNLIKE, eps=0.5, data="on-policy")
+    assert algorithm.source.collect_until is None and algorithm.source.total_updates == 5
+    (own, of_teacher), of_critic = segment.carry0
+    assert own.shape == (3, 2, 6) and of_teacher.shape == (3, 2, 8) and of_critic.shape == (3, 1, 8)
+    assert jnp.abs(own).sum() > 0 and jnp.abs(of_teacher).sum() > 0, "from the middle of an episode"
+    seen, key = jax.tree.map(lambda x: x[:7], segment.decisions), jax.random.key(0)
+    logits = jax.jit(unroll)(params.students, own, seen, key).q
+    p = jax.nn.softmax(jnp.where(seen.avail_actions, logits, -jnp.inf))
+    mixed = 0.5 * p + 0.5 * seen.avail_actions / seen.avail_actions.sum(-1, keepdims=True)
+    by_hand = np.asarray(jnp.log(jnp.take_along_axis(mixed, segment.action[..., None], -1))[..., 0])
+    np.testing.assert_allclose(rows.log_p[:3], by_hand[:4].swapaxes(0, 1), atol=1e-5)
+    np.testing.assert_allclose(rows.log_p[3:, :3], by_hand[4:].swapaxes(0, 1), atol=1e-5)
+    taught = jax.jit(unroll)(params.teacher, of_teacher, seen, key).q
+    np.testing.assert_allclose(rows.logits[3:, :3], taught[4:].swapaxes(0, 1), atol=1e-5)
+    # Today's students, from the state before a chunk, say what they said while they played.
+    chunks = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), rows.decisions)
+    unrolled, known = jax.jit(unroll), rows.decisions.alive * rows.mask[..., None]
+    disorder = {}
+    for name, before in {"theirs": rows.carry, "none": jnp.zeros_like(rows.carry)}.items():
+        again = unrolled(params.students, before, chunks, key).q.swapaxes(0, 1)
+        log_p = jax.nn.log_softmax(jnp.where(rows.decisions.avail_actions, again, -1e9))
+        disorder[name] = float((-(jnp.exp(log_p) * log_p).sum(-1) * known).sum() / known.sum())
+        same = np.abs(again - _in_rows(logits)).max(-1) * known < 1e-5
+        assert same.all() == (name == "theirs")
+    found = jax.jit(partial(distil_loss, settings=settings))(params, rows)[1]
+    assert found["entropy"] == pytest.approx(disorder["theirs"], abs=1e-6) != pytest.approx(disorder["none"], abs=1e-6)
+
+
+def _in_rows(x):
+    """7 steps of 3 worlds -> chunks of 4, the second filled up with the last step."""
+    x = jnp.concatenate([x, x[-1:]]).reshape(2, 4, *x.shape[1:])
+    return jnp.moveaxis(x, 2, 1).reshape(6, *x.shape[1:2], *x.shape[3:])
 
 
 def test_a_chunk_from_the_middle_of_an_episode_warms_up():
@@ -335,11 +372,16 @@ def test_wrong_settings_are_named():
         "50 rows are too few to hold some out: take at least 80": {"rows": 50},
         "eps is 2.0; it must be between 0 and 1": {"eps": 2.0},
         "needs the gamma": {"gamma": None},
+        "on-policy the students took the actions themselves": {"data": "on-policy", "imitates": "taken"},
     }
     for message, changes in wrong.items():
         with pytest.raises(BadSetting, match=message):
             kd_marl.student(ENV.spec, trained, **(SMALL | changes))
-    mistaken: dict[str, dict[str, Any]] = {"kind 'lstm'": {"kinds": "lstm"}, "action to imitate 'worst'": {"imitates": "worst"}}
+    mistaken: dict[str, dict[str, Any]] = {
+        "kind 'lstm'": {"kinds": "lstm"},
+        "action to imitate 'worst'": {"imitates": "worst"},
+        "data source 'online'": {"data": "online"},
+    }
     for name, changes in mistaken.items():
         with pytest.raises(UnknownName, match=f"unknown {name}"):
             kd_marl.student(ENV.spec, trained, **(SMALL | changes))
@@ -362,17 +404,27 @@ def test_unlike_students_do_nearly_what_their_teacher_does():
     env = probe.Switch(delay=1)
     recipe: dict[str, Any] = {"hidden": 32, "segment": 16, "chunk": 8, "lr": 3e-3, "critic_lr": 3e-3, "gamma": 0.9}
     teacher = train(env, mappo.build(env.spec, **recipe), steps=30_000, worlds=32, devices=1)
-    settings: dict[str, Any] = {
-        "gamma": 0.9,
-        "gae_lambda": 0.95,
-        "rows": 6000,
-        "segment": 32,
-        "chunk": 16,
-        "burn_in": 4,
-        "lr": 3e-3,
+    settings: dict[str, Any] = {"gamma": 0.9, "gae_lambda": 0.95, "segment": 32, "chunk": 16, "lr": 3e-3, "widths": "16,8"}
+    sources: dict[str, dict[str, Any]] = {
+        "offline": {"rows": 6000, "burn_in": 4, "updates": 200},
+        "on-policy": {"updates": 400, "entropy_weight": 0.01},
     }
-    students = kd_marl.student(env.spec, teacher.params, updates=200, widths="16,8", **settings)
-    trained = train(env, students, worlds=16, devices=1)
-    best = played(env, trained, "teacher")
-    assert best > 0.95 and played(env, trained) > 0.95 * best
-    assert trained.rows[-1]["validation_agreement"] > 0.95
+    for data, more in sources.items():
+        trained = train(env, kd_marl.student(env.spec, teacher.params, data=data, **settings, **more), worlds=16, devices=1)
+        best = played(env, trained, "teacher")
+        assert best > 0.95 and played(env, trained) > 0.95 * best, data
+        assert trained.rows[-1]["agreement" if data == "on-policy" else "validation_agreement"] > 0.95, data
+
+
+def test_the_best_joint_action_is_learned_from_students_own_play():
+    env = probe.Matrix()
+    best = np.unravel_index(np.argmax(env.payoff()), (3, 3))
+    trained = jax.jit(mappo.build(env.spec, hidden=8, shared=False).init)(jax.random.key(0))
+    biases = [5.0 * jax.nn.one_hot(action, 3) for action in best]
+    sure = eqx.tree_at(lambda params: [net.out.bias for net in params.agent.nets], trained, biases)
+    settings: dict[str, Any] = {"gamma": 0.99, "gae_lambda": 0.95, "segment": 8, "chunk": 1, "burn_in": 0, "lr": 1e-2}
+    students = kd_marl.student(env.spec, sure, data="on-policy", updates=80, **settings)
+    found = train(env, students, worlds=16, devices=1)
+    assert [int(found.rows[-1][name]) for name in ("updates", "steps")] == [80, 80 // 16 * 8 * 16]
+    assert found.rows[0]["train_return"] < 0.7 * env.optimum, "at first they play anything"
+    assert played(env, found, episodes=16) == env.optimum

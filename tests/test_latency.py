@@ -1,15 +1,19 @@
 """Latency: order, size and what is counted; and a process that is really held to one thread."""
 
+import dataclasses
 import json
 import os
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from cases import gated
 
 from limbeck import cli, latency
 from limbeck.latency import latencies, timed
-from limbeck.methods import kd_marl, mappo, ptde
+from limbeck.methods import copa, kd_marl, mappo, ptde
+from limbeck.nets.unroll import decide
 from limbeck.types import EnvSpec
 
 SPEC = EnvSpec("probe/none", 3, 4, obs_dim=12, state_dim=5, episode_limit=4)
@@ -40,9 +44,36 @@ def test_every_agent_of_an_unlike_team_has_its_own():
     assert each.agent == pytest.approx(np.mean(each.each, axis=0)), "the mean over agents"
 
 
-def test_who_reads_the_state_has_no_decision_of_its_own():
-    algorithm = ptde.teacher(SPEC, ptde.TeacherSettings(hidden=8, latent=6, embed=4, hyper=8))
-    found = latencies({"t": (algorithm.policies["greedy"], algorithm.init(jax.random.key(0)))}, SPEC, rounds=1, calls=3)["t"]
+@pytest.mark.parametrize("personaliser", gated(ptde.PERSONALISERS, "gip"))
+def test_one_agent_of_ptde_decides_alone_as_it_does_among_the_others(personaliser):
+    spec = dataclasses.replace(SPEC, state_dim=6, state_slots=((0, 2), (2, 4), (4, 6)))
+    sizes: dict[str, Any] = {"hidden": 8, "latent": 8, "personaliser": personaliser}
+    drawn = ptde.teacher(spec, ptde.TeacherSettings(embed=4, hyper=8, **sizes))
+    teacher = ptde.teacher_on_mappo(spec, ptde.MAPPOTeacherSettings(**sizes))
+    trained = jax.jit(teacher.init)(jax.random.key(0))
+    student = ptde.student(spec, trained)
+    same = {
+        "teacher": (teacher.policies["greedy"], trained),
+        "student": (student.policies["student"], jax.jit(student.init)(jax.random.key(1))),
+    }
+    found = latencies(same | {"drawn": (drawn.policies["greedy"], drawn.init(jax.random.key(0)))}, spec, rounds=1, calls=3)
+    assert all(each.agent and each.each is None for each in found.values()), "of one, and all share one network"
+    key, hidden = jax.random.key(0), jax.random.normal(jax.random.key(2), (1, 3, 8))
+    for policy, params in same.values():
+        agent, decision = policy.agent(params), latency.example(policy, spec)
+        q, after = decide(agent, hidden, decision, key)
+        for i in range(3):
+            drive, extra = agent.encode_one(decision, i, key)
+            alone = agent.step(drive, hidden[:, i : i + 1])
+            np.testing.assert_allclose(alone, after[:, i : i + 1], atol=1e-6)
+            np.testing.assert_allclose(agent.head(alone, extra), q[:, i : i + 1], atol=1e-6)
+
+
+def test_who_does_not_act_without_the_others_has_no_latency_of_one():
+    spec = dataclasses.replace(SPEC, state_dim=6, state_slots=((0, 2), (2, 4), (4, 6)))
+    algorithm = copa.build(spec, copa.COPASettings(hidden=8, latent=8, embed=4, hyper=8))
+    params = jax.jit(algorithm.init)(jax.random.key(0))
+    found = latencies({"t": (algorithm.policies["greedy"], params)}, spec, rounds=1, calls=3)["t"]
     assert found.agent is None and found.each is None and found.team.p50 > 0
 
 

@@ -1,4 +1,4 @@
-"""Shortened sight: against the simulator with the same sight, number by number; what it costs; where there is none; what is kept."""
+"""Shortened sight: against the simulator with that sight, number by number; what it costs; where there is none; what is kept."""
 
 import dataclasses
 import json
@@ -126,5 +126,5 @@ def test_sight_that_makes_no_sense_is_named():
     for message, text in wrong.items():
         with pytest.raises(BadSetting, match=message):
             sight_ranges(text, spec)
-    with pytest.raises(NotOffered, match="observations of mpe/simple_spread do not list units.*drop features by number"):
+    with pytest.raises(NotOffered, match=r"observations of mpe/simple_spread do not list units.*drop features by number"):
         sight_ranges("6", registry.make("mpe/simple_spread").spec)

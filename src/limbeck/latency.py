@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from limbeck.cost import decision_shapes
+from limbeck.nets.agents import Single
 from limbeck.nets.greedy import greedy
-from limbeck.nets.teams import Member, Team
+from limbeck.nets.teams import Team
 from limbeck.types import Decision, EnvSpec, Policy
 
 
@@ -34,8 +35,8 @@ class Latency(NamedTuple):
     team: Quantiles
     """of all agents together, in one call, on one thread"""
     agent: Quantiles | None
-    """of one agent alone; the mean over agents with networks of their own. None where an agent's network reads more than its own
-    observation and memory, or does not say how it does"""
+    """of one agent alone, with the state if it reads that; the mean over agents with networks of their own. None where a network
+    does not say how one acts without the others"""
     each: tuple[Quantiles, ...] | None
     """of every agent in a team of several networks; None where all share one"""
 
@@ -89,24 +90,25 @@ def _team(policy: Policy, params: PyTree, spec: EnvSpec) -> Callable[[], Any]:
     def act(carry: PyTree, decision: Decision, key: Array) -> Any:
         return policy.act(params, carry, decision, key, jnp.float32(0))
 
-    return _compiled(act, policy.init_carry(1), _example(policy, spec), jax.random.key(0))
+    return _compiled(act, policy.init_carry(1), example(policy, spec), jax.random.key(0))
 
 
 def _agents(policy: Policy, params: PyTree, spec: EnvSpec) -> dict[tuple[int, ...], Callable[[], Any]]:
     """By the agents that share it, every network's program for the first of them alone."""
     agent = policy.agent(params)
     nets = zip(agent.nets, agent.places, strict=True) if isinstance(agent, Team) else [(agent, tuple(range(spec.n_agents)))]
-    decision, found = _example(policy, spec), {}
+    decision, found = example(policy, spec), {}
     for net, who in nets:
-        if not isinstance(net, Member):
+        if not isinstance(net, Single):
             return {}
 
-        def alone(hidden: Array, decision: Decision, net: Any = net, i: int = who[0]) -> Any:
-            hidden = jnp.where(decision.is_first[:, None], 0.0, hidden)
-            hidden = net.step(net.drive(net.read(decision)[:, i]), hidden)
-            return greedy(net.head(hidden, None), decision.avail_actions[:, i]), hidden
+        def alone(hidden: Array, decision: Decision, key: Array, net: Single = net, i: int = who[0]) -> Any:
+            hidden = jnp.where(decision.is_first[:, None, None], 0.0, hidden)
+            drive, extra = net.encode_one(decision, i, key)
+            hidden = net.step(drive, hidden)
+            return greedy(net.head(hidden, extra), decision.avail_actions[:, i : i + 1]), hidden
 
-        found[who] = _compiled(alone, jnp.zeros((1, net.carry_dim)), decision)
+        found[who] = _compiled(alone, jnp.zeros((1, 1, net.carry_dim)), decision, jax.random.key(0))
     return found
 
 
@@ -115,7 +117,7 @@ def _compiled(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any
     return lambda: program(*arguments)
 
 
-def _example(policy: Policy, spec: EnvSpec) -> Decision:
+def example(policy: Policy, spec: EnvSpec) -> Decision:
     """Some decision in the middle of an episode, as far as the policy may see it."""
     shapes = decision_shapes(policy, spec)
     key = jax.random.key(1)

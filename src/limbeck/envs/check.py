@@ -82,6 +82,11 @@ def _check_spec(spec: EnvSpec) -> None:
     for name, parts in (("state_slots", slots or ()), ("other_slots", spec.other_slots)):
         inside = all(0 <= start < stop <= spec.state_dim for start, stop in parts)
         _require(inside, f"spec.{name} {parts} lie outside a state of size {spec.state_dim}")
+    if spec.sight is not None:
+        ranges, numbers = spec.sight.ranges, (spec.sight.distance, *spec.sight.scaled)
+        _require(len(ranges) == spec.n_agents, f"spec.sight.ranges has {len(ranges)} entries for {spec.n_agents} agents")
+        inside = all(start >= 0 and start + max(numbers) < stop <= spec.obs_dim for start, stop in spec.sight.slots)
+        _require(inside, f"spec.sight.slots lie outside an observation of size {spec.obs_dim}, or are too short for their numbers")
 
 
 def _check_shapes(env: Environment, key: PRNGKeyArray) -> None:

@@ -29,6 +29,17 @@ class Agent(Protocol):
     def head(self, hidden: Array, extra: Any) -> Array: ...
 
 
+@runtime_checkable
+class Single(Protocol):
+    """An agent that says how one of those who share it acts without the others."""
+
+    @property
+    def carry_dim(self) -> int: ...
+    def encode_one(self, decisions: Decision, agent: int, key: PRNGKeyArray) -> tuple[Any, Any]: ...
+    def step(self, drive: Any, hidden: Array) -> Array: ...
+    def head(self, hidden: Array, extra: Any) -> Array: ...
+
+
 def affine(layer: eqx.nn.Linear, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
     """The layer applied to the last axis: one matrix product whatever stands before it."""
     y = x @ layer.weight.T
@@ -107,6 +118,10 @@ class Recurrent(eqx.Module):
     def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[Array, None]:
         """Decisions -> drive [..., N, 3H]. The key is not used."""
         return self.drive(self.read(decisions)), None
+
+    def encode_one(self, decisions: Decision, agent: int, key: PRNGKeyArray) -> tuple[Array, None]:
+        """The drive of one agent alone, [..., 1, 3H]."""
+        return self.drive(self.read(decisions)[..., agent : agent + 1, :]), None
 
     def step(self, drive: Array, hidden: Array) -> Array:
         """One step of the core."""

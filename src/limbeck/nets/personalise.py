@@ -190,8 +190,19 @@ class PersonalisedAgent(eqx.Module):
 
     def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[Array, Array]:
         """Decisions -> (drive, z [..., N, Z])."""
-        x = local_input(decisions, self.out.weight.shape[0])
-        mean, var = self.latent.moments(x, decisions.state)
+        return self.personalised(self.read(decisions), decisions.state, key)
+
+    def encode_one(self, decisions: Decision, agent: int, key: PRNGKeyArray) -> tuple[Array, Array]:
+        """Decisions -> (drive, z) of one agent, [..., 1, *], without the others': what it costs to act alone."""
+        return self.personalised(self.read(decisions)[..., agent : agent + 1, :], decisions.state, key)
+
+    def read(self, decisions: Decision) -> Array:
+        """Decisions -> x [..., N, D]."""
+        return local_input(decisions, self.out.weight.shape[0])
+
+    def personalised(self, x: Float[Array, "... N D"], state: Array | None, key: PRNGKeyArray) -> tuple[Array, Array]:
+        """Inputs of some agents, or all -> (drive, z) of these."""
+        mean, var = self.latent.moments(x, state)
         z = mean if var is None or not self.sampled else mean + jnp.sqrt(var) * jax.random.normal(key, mean.shape)
         return gru_drive(self.core, jax.nn.relu(affine(self.encoder, x))), z
 

@@ -55,6 +55,10 @@ class PlainStudent(eqx.Module):
         """Decisions -> the second layer [..., N, H]. The key is not used."""
         return self.drive(self.read(decisions)), None
 
+    def encode_one(self, decisions: Decision, agent: int, key: PRNGKeyArray) -> tuple[Array, None]:
+        """The second layer of one agent alone, [..., 1, H]."""
+        return self.drive(self.read(decisions)[..., agent : agent + 1, :]), None
+
     def step(self, drive: Array, hidden: Array) -> Array:
         """The second layer, whatever was before."""
         return drive
