@@ -56,7 +56,8 @@ def test_one_agent_of_ptde_decides_alone_as_it_does_among_the_others(personalise
         "teacher": (teacher.policies["greedy"], trained),
         "student": (student.policies["student"], jax.jit(student.init)(jax.random.key(1))),
     }
-    found = latencies(same | {"drawn": (drawn.policies["greedy"], drawn.init(jax.random.key(0)))}, spec, rounds=1, calls=3)
+    pairs = {"drawn": (drawn.policies["greedy"], jax.jit(drawn.init)(jax.random.key(0))), "student": same["student"]}
+    found = latencies(pairs, spec, rounds=1, calls=3)
     assert all(each.agent and each.each is None for each in found.values()), "of one, and all share one network"
     key, hidden = jax.random.key(0), jax.random.normal(jax.random.key(2), (1, 3, 8))
     for policy, params in same.values():

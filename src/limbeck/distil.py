@@ -12,8 +12,8 @@
     IGM-BC        the same                    the same           teacher    together
     DDN           block output, values,       squared error, KL  teacher    together
                   first layer
-    KD-MARL       policy, best action,        KL, cross-entropy, teacher    off line
-                  relations, roles            Huber, cosine
+    KD-MARL       policy, best action,        KL, cross-entropy, teacher,   off line, or on-policy
+                  relations, roles            Huber, cosine      or student
 
 The matching losses are sums over what one agent outputs, `[..., N]`; `over_agents` makes them one number. Teachers never get a
 gradient from them.

@@ -5,7 +5,7 @@ student's ignores it. The agent does not know which of them it holds; that is al
 How a teacher's latent makes the state an agent's own is up to a network of `nets/fusion.py`.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -200,7 +200,7 @@ class PersonalisedAgent(eqx.Module):
         """Decisions -> x [..., N, D]."""
         return local_input(decisions, self.out.weight.shape[0])
 
-    def personalised(self, x: Float[Array, "... N D"], state: Array | None, key: PRNGKeyArray) -> tuple[Array, Array]:
+    def personalised(self, x: Float[Array, "... N D"], state: Any, key: PRNGKeyArray) -> tuple[Array, Array]:
         """Inputs of some agents, or all -> (drive, z) of these."""
         mean, var = self.latent.moments(x, state)
         z = mean if var is None or not self.sampled else mean + jnp.sqrt(var) * jax.random.normal(key, mean.shape)

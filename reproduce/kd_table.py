@@ -1,0 +1,221 @@
+"""KD-MARL's ablations: what students keep of a wide teacher, and what they need: each term left out, unlike students, less sight.
+
+    python reproduce/kd_table.py --page docs/results.md               days on one core; runs that are there already are not repeated
+    python reproduce/kd_table.py --tasks 3m --seeds 1 --shorten 100   minutes: to see it run to its end
+
+Each run is an ordinary run folder under `runs/kd_table`. A student and its teacher play the same greedy episodes. Students are GRUs
+40 wide: on all seven tasks that is between 29 and 38 times fewer FLOPs per decision than a teacher 256 wide (docs/results.md).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import campaign
+import tyro
+from kd_pareto import common
+from mpe_table import MAPPO
+from rich.console import Console
+
+from limbeck import runs
+from limbeck.cli import prepare_devices
+from limbeck.errors import BadSetting, unknown
+from limbeck.methods.kd_marl import PRESETS
+from limbeck.runs import RunConfig
+
+Found = dict[str, dict[str, Any]]
+Settings = dict[str, Any]
+FEWER = 28.6
+"""times fewer FLOPs than the teacher's: what the paper's summary says"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A world, the teacher's budget and what it is told there, and how a student sees less."""
+
+    env: str
+    steps: int
+    teacher: Settings
+    student: Settings
+    less: Settings
+
+
+BATTLE: Settings = {"chunk": 16, "lr": 1e-3, "critic_lr": 1e-3, "epochs": 5, "entropy_weight": 0.03}
+NEAR: Settings = {"sight_range": "6"}
+EPISODES: Settings = {"segment": 25, "chunk": 25}
+TASKS = {
+    "3m": Task("smac/3m", 1_000_000, BATTLE, {}, NEAR),
+    "2s3z": Task("smac/2s3z", 2_000_000, BATTLE, {}, NEAR),
+    "3s_vs_5z": Task("smac/3s_vs_5z", 5_000_000, BATTLE, {}, NEAR),
+    "5m_vs_6m": Task("smac/5m_vs_6m", 5_000_000, BATTLE, {}, NEAR),
+    "simple_spread": Task("mpe/simple_spread", 2_000_000, MAPPO, EPISODES, {"drop": "10-17"}),
+    "simple_reference": Task("mpe/simple_reference", 2_000_000, MAPPO, EPISODES, {"drop": "0-1"}),
+    "simple_speaker_listener": Task("mpe/simple_speaker_listener", 2_000_000, MAPPO, EPISODES, {"drop": "/0-1"}),
+}
+"""Less is a sight of 6 in place of 9; in simple_spread nothing of the others, in the other two no velocity of one's own."""
+
+
+def only(preset: str) -> Settings:
+    """What a preset changes."""
+    default = dataclasses.asdict(PRESETS["reconstruction"])
+    return {name: value for name, value in dataclasses.asdict(PRESETS[preset]).items() if value != default[name]}
+
+
+ROWS: dict[str, Settings] = {
+    "KD-MARL": {},
+    "without advantage": {"adv_weight": 0.0},
+    "without KL": {"kl_weight": 0.0},
+    "without relations": {"relation_weight": 0.0},
+    "without roles": {"role_weight": 0.0},
+    "heterogeneous": {},
+    "limited sight": {},
+    "on-policy": only("on-policy"),
+    "policy distillation": only("policy-only"),
+    "behaviour cloning": only("cloning"),
+}
+"""All but `heterogeneous` have students of one width and kind; all but `limited sight` see what their teacher sees."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the reproduction can be told."""
+
+    out: str = "runs/kd_table"
+    tasks: tuple[str, ...] = tuple(TASKS)
+    rows: tuple[str, ...] = tuple(ROWS)
+    seeds: int = 3
+    steps: dict[str, int] = dataclasses.field(default_factory=dict)
+    """of the teachers, by task, where not as in `TASKS`: --steps 3m 500000 2s3z 1000000"""
+    hidden: int = 256
+    """the teachers' width"""
+    widths: str = "40"
+    """the students': 40, or one for each agent"""
+    unlike: tuple[str, str] = ("gru:40", "mlp:64")
+    """of heterogeneous students: kind and width of one agent, and of the next, in turns"""
+    updates: int = 3000
+    """of each student"""
+    data: int = 200_000
+    """decisions of one agent of the teacher that a student learns from off line"""
+    episodes: int = 512
+    worlds: int = 32
+    shorten: int = 1
+    """divides every budget, for a trial"""
+    page: str | None = None
+    """a page (docs/results.md) between whose markers the table goes; None: print it only"""
+
+
+def main(options: Options) -> None:
+    console = Console()
+    for kind, given, known in (("task", options.tasks, TASKS), ("task", tuple(options.steps), TASKS), ("row", options.rows, ROWS)):
+        for name in given:
+            if name not in known:
+                raise unknown(kind, name, known)
+    lines = []
+    for name in options.tasks:
+        teachers, found = [], {row: [] for row in options.rows}
+        for seed in range(options.seeds):
+            path = teacher_path(name, seed, options)
+            teachers.append(campaign.played(teacher_config(name, seed, options), path, episodes(options), console))
+            for row, students in found.items():
+                config = runs.of_student(path, settings=student_settings(name, row, path, options), **common(seed, options))
+                students.append(campaign.judged(config, student_path(path, row, options), episodes(options), console))
+        lines += table(name, teachers, found)
+    head = ["task", "team", "wins, %, or return", "kept, %", "FLOPs per decision", "times fewer"]
+    campaign.write(options.page, campaign.markdown(head, lines), "kd", console)
+
+
+# -- what is run -----------------------------------------------------------------------------------------------------------
+
+
+def episodes(options: Options) -> int:
+    """Greedy ones of each policy."""
+    return max(options.episodes // options.shorten, 16)
+
+
+def steps(name: str, options: Options) -> int:
+    """The teacher's budget."""
+    return max(options.steps.get(name, TASKS[name].steps) // options.shorten, 1)
+
+
+def updates(options: Options) -> int:
+    """A student's budget."""
+    return max(options.updates // options.shorten, 1)
+
+
+def teacher_path(name: str, seed: int, options: Options) -> Path:
+    """Where a teacher is kept: the name holds what distinguishes it."""
+    return Path(options.out) / f"mappo{options.hidden}-{name}-{steps(name, options)}-{seed}"
+
+
+def teacher_config(name: str, seed: int, options: Options) -> RunConfig:
+    """limbeck's MAPPO, of the width asked for."""
+    settings = TASKS[name].teacher | {"hidden": options.hidden}
+    return RunConfig("mappo", TASKS[name].env, settings=settings, steps=steps(name, options), **common(seed, options))
+
+
+def student_path(teacher: Path, row: str, options: Options) -> Path:
+    """Where a student is kept."""
+    team = "+".join(options.unlike) if row == "heterogeneous" else f"gru:{options.widths}"
+    kind = team.replace(":", "").replace(",", "_")
+    return teacher.with_name(f"{teacher.name}-{row.replace(' ', '_')}-{kind}-{data(options)}-{updates(options)}")
+
+
+def data(options: Options) -> int:
+    """Decisions recorded off line; a short trial still needs some to hold out."""
+    return max(options.data // options.shorten, 4000)
+
+
+def student_settings(name: str, row: str, teacher: Path, options: Options) -> Settings:
+    """What a row's students are told."""
+    task, n_agents = TASKS[name], runs.make_env(RunConfig("mappo", TASKS[name].env)).spec.n_agents
+    settings = {"widths": options.widths, "rows": data(options), "updates": updates(options)} | task.student | ROWS[row]
+    if row == "heterogeneous":
+        settings |= unlike(options.unlike, n_agents)
+    return settings | (task.less if row == "limited sight" else {})
+
+
+def unlike(kinds: Sequence[str], n_agents: int) -> Settings:
+    """`gru:40`, `mlp:64` -> kinds and widths of so many agents in turns.
+
+    Raises:
+        BadSetting: not a kind and a width.
+    """
+    pairs = [each.partition(":")[::2] for each in kinds]
+    if not all(kind and width for kind, width in pairs):
+        raise BadSetting(f"unlike students are given as gru:40 mlp:64, not {' '.join(kinds)}")
+    turns = [pairs[i % len(pairs)] for i in range(n_agents)]
+    return {"kinds": ",".join(kind for kind, _ in turns), "widths": ",".join(width for _, width in turns)}
+
+
+# -- what is shown ---------------------------------------------------------------------------------------------------------
+
+
+def table(name: str, teachers: list[dict[str, Any]], found: dict[str, list[Found]]) -> list[list[str]]:
+    """A line for the teacher and one for every row."""
+    lines = [[f"`{name}`", "teacher", score(teachers), "100", f"{teachers[0]['flops']:,.0f}", "1"]]
+    for row, seeds in found.items():
+        students = [each["student"] for each in seeds]
+        kept = [100 * each["retention"] for each in students if each["retention"] is not None]
+        fewer = students[0]["flops_ratio"]
+        lines.append([
+            f"`{name}`",
+            row,
+            score(students),
+            campaign.cell(kept) if len(kept) == len(students) else "-",
+            f"{students[0]['flops']:,.0f}",
+            f"{fewer:.1f}" if fewer >= FEWER else f"{fewer:.1f} (fewer than {FEWER})",
+        ])  # fmt: skip
+    return lines
+
+
+def score(seeds: list[dict[str, Any]]) -> str:
+    """Wins in percent, or returns where a world has no victories."""
+    if seeds[0]["win_rate"] is None:
+        return campaign.cell([each["return"] for each in seeds], 1)
+    return campaign.cell([100 * each["win_rate"] for each in seeds])
+
+
+if __name__ == "__main__":
+    prepare_devices()
+    main(tyro.cli(Options))
