@@ -4,7 +4,7 @@ A reconstruction. The paper's body could not be read. Its summary says: teachers
 their own sizes, on limited observations; advantages from the frozen critic; a loss of four named terms; off line. The equations
 are ours, put together from the sources named with them; so are all weights and sizes.
 
-    A_t      GAE(lambda) of the team's reward by the frozen critic, on the teacher's own play; standardised in each batch
+    A_t      GAE(lambda) of the team's reward by the frozen critic, on what was played; standardised in each batch
     L_adv    = - mean max(min(rho A, clip(rho, 1 - c, 1 + c) A), l A if A < 0)                           (Ye et al. 2020)
                rho = pi_S(u | x_i) / behaviour(u)
     L_kl     = tau^2 mean KL( softmax(z_T / tau) || softmax(z_S / tau) )
@@ -198,6 +198,7 @@ def student(spec: EnvSpec, trained: Any, settings: KDMARLSettings = PRESETS["rec
 
     Raises:
         BadSetting, UnknownName: parameters that are not such a team's, or settings that make no sense.
+        NotOffered: sight is to be shortened in a world that does not say what it is.
     """
     settings = replace(settings, **changes)
     if not isinstance(trained, PPOParams) or not isinstance(trained.agent, RecurrentAgent | Team):
@@ -218,8 +219,8 @@ def student(spec: EnvSpec, trained: Any, settings: KDMARLSettings = PRESETS["rec
     teacher = softmax_policy(lambda params: params.teacher, LOCAL, start_of(spec, width))
     which: Any = KDParams("learn", "learn", "freeze", "freeze", "freeze")  # type: ignore[arg-type]
     rows = max(settings.rows // (spec.n_agents * settings.chunk), 1)
-    # What an observation in half precision does not say for sure is which side of a shorter sight a unit is on.
-    half = spec.unit_scale and not settings.sight_range.strip()
+    # Half precision does not say for sure on which side of a shorter sight a unit is; a ratio to one's own play must begin at 1.
+    half = spec.unit_scale and settings.data == "offline" and not settings.sight_range.strip()
     algorithm = offline(
         spec,
         settings,
