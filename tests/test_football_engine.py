@@ -165,11 +165,12 @@ def test_checkpoints_are_those_of_the_games_wrapper():
     assert circles > 200
 
 
-def test_a_worker_that_is_killed_is_replaced_and_its_episode_truncated():
-    env = registry.make("football/academy_3_vs_1_with_keeper")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_crashes_or_hangs_is_replaced_and_its_episode_truncated(how):
+    env = registry.make("football/academy_3_vs_1_with_keeper", timeout=5)
     with Workers(env, 2, seed=3) as workers:
         workers.step(np.zeros((2, 3), np.int32))
-        os.kill(workers.pids[1], signal.SIGKILL)
+        os.kill(workers.pids[1], how)
         outcome, seen = workers.step(np.zeros((2, 3), np.int32))
         assert outcome.truncated.tolist() == [False, True] == outcome.info["lost"].tolist() and not outcome.terminated.any()
         assert np.allclose(seen.obs[1, 0, :2], [0.6, 0.0], atol=0.02), "the first decision of a new episode"

@@ -149,7 +149,7 @@ def _football() -> dict[str, World]:
         return make(scenario, FootballSettings(**settings))
 
     parameters = _parameters(FootballSettings)
-    return {f"football/{name}": World(partial(build, name), parameters, made_of="extra football") for name in SCENARIOS}
+    return {f"football/{name}": World(partial(build, name), parameters, made_of="extra football, see docs") for name in SCENARIOS}
 
 
 def _mpe() -> dict[str, World]:

@@ -75,7 +75,7 @@ def _counterattack(first_back: Place) -> Scenario:
 
 SCENARIOS: Mapping[str, Scenario] = {
     "academy_3_vs_1_with_keeper": Scenario((0.62, 0.0), _THREE, (KEEPER, Place("CB", -0.75, 0.0)), agents=(1, 2, 3)),
-    # Not one of the game's. The papers that play it print no positions: ours is the one above with a second central back.
+    # Not one of the game's, and where others put the players is not known to us: the one above with a second central back.
     "academy_3_vs_2_with_keeper": Scenario(
         (0.62, 0.0), _THREE, (KEEPER, Place("CB", -0.75, -0.1), Place("CB", -0.75, 0.1)), agents=(1, 2, 3)
     ),
