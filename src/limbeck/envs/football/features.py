@@ -47,15 +47,12 @@ def observations(pitch: Mapping[str, Any], agents: Sequence[int]) -> np.ndarray:
         pitch: the engine's account of the pitch.
         agents: the agents' places in `left_team`.
     """
-    places, velocities = _both(pitch, ""), _both(pitch, "_direction")
-    own, who = places[list(agents)], np.eye(len(pitch["left_team"]))[list(agents)]
-    seen = [np.concatenate([places - place, np.broadcast_to(velocities, places.shape)], axis=1).ravel() for place in own]
+    who, places, velocities = list(agents), _both(pitch, ""), _both(pitch, "_direction")
+    seen = [places - places[who][:, None], np.broadcast_to(velocities, (len(who), *velocities.shape))]
+    parts = [places[who], velocities[who], np.concatenate(seen, axis=-1).reshape(len(who), -1)]
     ball = np.concatenate([pitch["ball"], _owning_team(pitch)])
-    rows = [
-        np.concatenate([place, velocity, each, ball, number])
-        for place, velocity, each, number in zip(own, velocities[list(agents)], seen, who, strict=True)
-    ]
-    return np.stack(rows).astype(np.float32)
+    parts += [np.broadcast_to(ball, (len(who), ball.size)), np.eye(len(pitch["left_team"]))[who]]
+    return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
 def state(pitch: Mapping[str, Any]) -> np.ndarray:
