@@ -1,8 +1,10 @@
-"""Steps per second of worlds that others have written: their own loop, limbeck's team around it, and the collector's, by workers.
+"""Steps per second of worlds that others have written: their own loop, the same in limbeck's hands, the collector's by workers.
 
     python reproduce/doors_speed.py                    a minute; `taskset -c 0` in front of it keeps it on one core
+    python reproduce/doors_speed.py --worlds football/academy_3_vs_1_with_keeper football/academy_counterattack_hard
 
-The packages have to be there: pip install 'limbeck[pettingzoo,lbf,rware]'. All actions are random and legal.
+The packages have to be there: pip install 'limbeck[pettingzoo,lbf,rware]', and what football's script builds. All actions are
+random and legal.
 """
 
 import time
@@ -17,6 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 import limbeck as lb
+from limbeck.envs.adapters.team import Team
+from limbeck.envs.football.game import ACTIONS, Game
 from limbeck.envs.host import HostEnv
 from limbeck.envs.worker import build
 from limbeck.envs.workers import Workers
@@ -49,8 +53,28 @@ def rate(work: Callable[[], int], seconds: float) -> float:
 
 def bare(env: HostEnv, seconds: float) -> float:
     """The environment's own loop: whatever its interface, nothing is read but the flags."""
-    table, chance = build(env.factory, dict(env.settings))._table, np.random.default_rng(0)
-    own = table.env
+    world, chance = build(env.factory, dict(env.settings)), np.random.default_rng(0)
+    return rate(bare_match(world, chance) if isinstance(world, Game) else bare_team(world, chance), seconds)
+
+
+def bare_match(game: Game, chance: np.random.Generator) -> Callable[[], int]:
+    """Whole episodes of the football engine, up to the same time limit."""
+
+    def episode() -> int:
+        game._config["game_engine_random_seed"] = int(chance.integers(2**31))
+        game._core.reset()
+        steps, over = 0, False
+        while not over and steps < game._limit:
+            _, _, over, _ = game._core.step([int(chance.integers(ACTIONS)) for _ in game._agents])
+            steps += 1
+        return steps
+
+    return episode
+
+
+def bare_team(team: Team, chance: np.random.Generator) -> Callable[[], int]:
+    """Whole episodes of the environment behind a door."""
+    table, own = team._table, team._table.env
     names = getattr(own, "possible_agents", None)
 
     def episode() -> int:
@@ -62,7 +86,7 @@ def bare(env: HostEnv, seconds: float) -> float:
             steps, over = steps + 1, not own.agents if names else ended or late
         return steps
 
-    return rate(episode, seconds)
+    return episode
 
 
 def adapted(env: HostEnv, seconds: float) -> float:
@@ -102,7 +126,7 @@ def collected(env: HostEnv, workers: int, seconds: float) -> float:
 
 def main(options: Options) -> None:
     """Prints the table."""
-    table = Table("world", "its own loop", "team", *(f"{n} workers" for n in options.workers), title="steps per second")
+    table = Table("world", "its own loop", "in limbeck", *(f"{n} workers" for n in options.workers), title="steps per second")
     for name in options.worlds:
         env = lb.make(name)
         rates = [bare(env, options.seconds), adapted(env, options.seconds)]

@@ -14,11 +14,12 @@ from limbeck.envs.base import VmapBatch
 from limbeck.envs.check import ContractBroken, check_env
 from limbeck.types import UnitSight
 
-# Worlds behind the real game's door need a game; test_starcraft.py and test_host.py check them with a stand-in. Battles of 5 whose
-# armies are drawn stand for the larger ones, which take long to compile.
+# Worlds behind the real game's door need a game; test_starcraft.py and test_host.py check them with a stand-in. Football needs its
+# engine; test_football.py checks it where that is installed. Battles of 5 whose armies are drawn stand for the larger ones, which
+# take long to compile.
 # Worlds that need data are checked where their tests make some.
 BARE = [name for name in registry.names() if not registry.needs_of(name)]
-WORLDS = [name for name in BARE if not re.search(r"^starcraft/|_(10|20)_vs_", name)]
+WORLDS = [name for name in BARE if not re.search(r"^(starcraft|football)/|_(10|20)_vs_", name)]
 SOME = [f"smac/{name}" for name in ("3m", "MMM2", "protoss_5_vs_5")]
 
 

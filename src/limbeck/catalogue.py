@@ -16,8 +16,6 @@ from limbeck.methods import METHODS, STUDENTS
 from limbeck.methods.bases import BASES
 from limbeck.types import EnvSpec
 
-OURS = "Apache-2.0"
-
 Row = tuple[str, ...]
 
 
@@ -56,13 +54,11 @@ def check(name: str, settings: Mapping[str, Any], seed: int, episodes: int, cons
 def _built_in() -> Iterator[Row]:
     """Worlds by names of limbeck's own, or that were registered from outside."""
     for name in registry.names():
-        needs, licence = registry.needs_of(name), OURS if registry.comes_with_limbeck(name) else "-"
-        if needs:
-            yield name, *"-----", f"data: {', '.join(needs)}", licence
-            continue
-        env = registry.make(name)
-        game = isinstance(env, HostEnv) and licence == OURS
-        yield name, *_sizes(env.spec), "a game, see docs" if game else "", "its own" if game else licence
+        world = registry.entry(name)
+        if world.needs:
+            yield name, *"-----", f"data: {', '.join(world.needs)}", world.licence
+        else:
+            yield name, *_sizes(registry.make(name).spec), world.made_of, world.licence
 
 
 def _behind_doors() -> Iterator[Row]:

@@ -9,6 +9,9 @@ from limbeck.envs.base import Environment
 from limbeck.envs.host import AnyEnvironment, HostEnv
 from limbeck.errors import BadSetting, LimbeckError, unknown
 
+UNKNOWN = "-"
+"""the licence of a world that was registered from outside"""
+
 
 class World(NamedTuple):
     """An entry of the register."""
@@ -19,6 +22,10 @@ class World(NamedTuple):
     """the names that `build` accepts"""
     needs: tuple[str, ...] = ()
     """those among them without which it cannot be built"""
+    made_of: str = ""
+    """what has to be installed to play it, in words"""
+    licence: str = "Apache-2.0"
+    """of what is played; limbeck's own, unless it is somebody else's"""
 
 
 def make(name: str, **settings: Any) -> Any:
@@ -68,9 +75,9 @@ def names() -> list[str]:
     return sorted([*(name for load in _BUILT_IN.values() for name in load()), *_REGISTERED])
 
 
-def comes_with_limbeck(name: str) -> bool:
-    """Whether the world is one of limbeck's own, and nothing that was registered from outside."""
-    return name not in _REGISTERED
+def entry(name: str) -> World:
+    """What the register says about one of `names()`."""
+    return _neighbours(name)[name]
 
 
 def doors() -> list[str]:
@@ -97,9 +104,9 @@ def register(name: str, factory: Callable[..., AnyEnvironment], members: Iterabl
         raise BadSetting(f"a world's name is 'family/world', not '{name}'")
     parameters = _parameters(factory)
     if member:
-        new = {name: World(factory, parameters)}
+        new = {name: World(factory, parameters, licence=UNKNOWN)}
     else:
-        new = {name + each: World(partial(factory, each), parameters[1:]) for each in members}
+        new = {name + each: World(partial(factory, each), parameters[1:], licence=UNKNOWN) for each in members}
     if not new:
         raise BadSetting(f"'{name}' registers nothing; name the worlds of the family as `members`")
     taken = sorted(new.keys() & _family(family).keys())
@@ -132,6 +139,17 @@ def _probe() -> dict[str, World]:
     from limbeck.envs import probe
 
     return {f"probe/{name}": World(build, _parameters(build)) for name, build in probe.WORLDS.items()}
+
+
+def _football() -> dict[str, World]:
+    from limbeck.envs.football.scenarios import SCENARIOS
+    from limbeck.envs.football.world import FootballSettings, make
+
+    def build(scenario: str, **settings: Any) -> HostEnv:
+        return make(scenario, FootballSettings(**settings))
+
+    parameters = _parameters(FootballSettings)
+    return {f"football/{name}": World(partial(build, name), parameters, made_of="extra football, see docs") for name in SCENARIOS}
 
 
 def _mpe() -> dict[str, World]:
@@ -173,11 +191,13 @@ def _starcraft() -> dict[str, World]:
     def build(map_name: str, **settings: Any) -> HostEnv:
         return make(map_name, StarcraftSettings(**settings))
 
-    return {f"starcraft/{name}": World(partial(build, name), _parameters(StarcraftSettings)) for name in MAPS}
+    game = partial(World, settings=_parameters(StarcraftSettings), made_of="a game, see docs", licence="its own")
+    return {f"starcraft/{name}": game(partial(build, name)) for name in MAPS}
 
 
 # Loaded when first asked for, so that a small world does not wait for a large one's imports.
 _BUILT_IN: dict[str, Callable[[], dict[str, World]]] = {
+    "football": _football,
     "mpe": _mpe,
     "predator_prey": _predator_prey,
     "probe": _probe,
