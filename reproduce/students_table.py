@@ -1,6 +1,6 @@
 """Teachers and their students side by side: DDN, PTDE, CTDS and IGM-DA, with QMIX, which has no teacher.
 
-python reproduce/students_table.py            about an hour on two cores; runs that are there are not repeated
+python reproduce/students_table.py            some two hours on two cores; runs that are there are not repeated
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from limbeck.runs import RunConfig
 
 MAPS: dict[str, tuple[str, dict[str, Any], int]] = {
     "3m, sight 2": ("smac/3m", {"sight_range": 2.0}, 100_000),
-    "3s_vs_5z": ("smac/3s_vs_5z", {}, 200_000),
+    "3s_vs_5z": ("smac/3s_vs_5z", {}, 600_000),
 }
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "QMIX": ("qmix", {}),
