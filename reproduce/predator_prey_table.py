@@ -38,6 +38,8 @@ class Options:
     penalty: float = -2.0
     page: str | None = None
     """a page (docs/results.md) between whose markers the table goes; None: print it only"""
+    picture: str | None = None
+    """where the curves go; None: into `out`"""
 
 
 def main(options: Options) -> None:
@@ -58,7 +60,8 @@ def main(options: Options) -> None:
     scripts: Any = baselines(env)
     for row in evaluate(env, scripts, options.episodes).rows:
         rows.append([f"*{row['name']}*, by script", "-", f"{row['return']:.1f}"])
-    learning_curves(curves, Path(options.out) / "curves.png", "test_return", title="predator and prey, greedy student")
+    picture = Path(options.picture or f"{options.out}/curves.png")
+    learning_curves(curves, picture, "test_return", title="predator and prey, greedy student")
     head = ["method", "teacher's return", "student's return"]
     campaign.write(options.page, campaign.markdown(head, rows), "predator-prey", console)
 
