@@ -156,6 +156,7 @@ def test_the_sum_of_values_is_the_least_squares_fit_that_the_papers_report():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_monotone_mixer_takes_a_decoy_for_the_best():
     # On `decoys` even the nearest monotone function to the uniformly weighted game does not have its maximum at the 8.
     found = matrix_games().learn("decoys", "qmix", 0, 3000)
@@ -179,6 +180,7 @@ def test_qtran_represents_the_game_and_finds_its_best_joint_action_from_uniform_
     assert found.greedy == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.slow
 def test_qplex_represents_the_game_and_finds_its_best_joint_action_from_uniform_play():
@@ -191,7 +193,8 @@ HUNT = {**SMALL, "updates": 4, "td_lambda": 0.6, "eps_steps": 30_000, "gamma": 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mixer", gated(["qmix", "cw-qmix"], "cw-qmix"))
+@pytest.mark.long
+@pytest.mark.parametrize("mixer", ["qmix", "cw-qmix"])
 def test_hunting_together_though_trying_alone_is_punished(mixer):
     env = probe.WORLDS["hunt"]()
     trained = train(env, bases.build(env.spec, QSettings(mixer=mixer, **HUNT)), steps=80_000, worlds=16, devices=1)
@@ -260,7 +263,8 @@ def test_rmsprop_steps_as_torchs_does():
 TINY = {"hidden": 8, "embed": 4, "hyper": 8, "central": 8, "segment": 4, "batch": 8, "buffer": 32, "updates": 1, "eps_steps": 100}
 
 
-@pytest.mark.parametrize("mixer", gated(BASES, "qplex"))
+@pytest.mark.long
+@pytest.mark.parametrize("mixer", BASES)
 def test_a_ptde_teacher_stands_on_every_base_and_its_student_needs_none_of_it(mixer):
     env = probe.Switch()
     algorithm = ptde.teacher(env.spec, ptde.TeacherSettings(latent=6, mixer=mixer, **TINY))

@@ -504,6 +504,7 @@ def learned(env, algorithm, steps):
     return train(env, algorithm, steps=steps, worlds=16, devices=1)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.slow
 def test_a_commander_reaches_what_no_local_team_can():
@@ -512,6 +513,7 @@ def test_a_commander_reaches_what_no_local_team_can():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_unified_latent_helps_a_little():
     # Which of the levers is the right one most often, that can be said to all alike.
     trained = learned(LEVER, copa.build(LEVER.spec, variant="ptde", latent=16, **SMALL), 60_000)
@@ -528,6 +530,7 @@ def test_a_word_at_the_beginning_of_an_interval_is_enough_where_orders_stand(nam
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_advice_reaches_what_no_local_team_can_and_is_what_the_student_lacks():
     trained = learned(NOTES, cadp.build(NOTES.spec, head_width=8, prune_after=10**9, **SMALL), 60_000)
     assert played(NOTES, trained, "teacher") > 0.95 * NOTES.optimum
@@ -535,6 +538,7 @@ def test_advice_reaches_what_no_local_team_can_and_is_what_the_student_lacks():
     assert trained.rows[-1]["own_attention"] < 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.slow
 def test_pruned_agents_do_without_advice():

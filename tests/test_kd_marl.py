@@ -416,6 +416,7 @@ def test_unlike_students_do_nearly_what_their_teacher_does():
         assert trained.rows[-1]["agreement" if data == "on-policy" else "validation_agreement"] > 0.95, data
 
 
+@pytest.mark.long
 def test_the_best_joint_action_is_learned_from_students_own_play():
     env = probe.Matrix()
     best = np.unravel_index(np.argmax(env.payoff()), (3, 3))

@@ -223,6 +223,7 @@ def test_personalised_actors_learn_what_no_local_team_can():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_student_is_made_of_a_teacher_on_mappo():
     settings = ptde.StudentSettings(updates=300, batch=256, rows=4_000, segment=32)
     trained = train(LEVER, ptde.student(LEVER.spec, teacher("gip").params, settings), worlds=16, devices=1)

@@ -153,7 +153,7 @@ ALIKE = [name for name, method in METHODS.items() if not method.world]  # the ot
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", gated(ALIKE, "vdn", "qmix", "mappo"))
+@pytest.mark.parametrize("name", gated(ALIKE, "vdn", "qmix"))
 def test_every_method_finds_the_best_joint_action(name):
     env = probe.Matrix()
     small = SMALL | {"latent": 8, "critic_lr": 3e-3}
