@@ -210,11 +210,29 @@ def test_who_plays_is_who_was_named(collects):
     alone = {}
     for name, policy in algorithm.policies.items():
         alone[name], state = jax.jit(policy.act)(params, policy.init_carry(B), decision, jax.random.key(1), jnp.float32(0.0))
-        np.testing.assert_allclose(getattr(carry, name), state, rtol=1e-5)
+        looks_on = collects == "teacher" and name == "student"  # and catches up later
+        np.testing.assert_allclose(getattr(carry, name), 0 * state if looks_on else state, rtol=1e-5)
     whose = {"teacher": ["teacher"] * B, "student": ["student"] * B, "mix": ["teacher", "student"]}[collects]
     for world, name in enumerate(whose):
         np.testing.assert_array_equal(action[world], alone[name][world])
     assert (np.asarray(alone["teacher"]) != np.asarray(alone["student"])).any(), "or the test could not fail"
+
+
+@pytest.mark.parametrize(("collects", "mu"), [("teacher", 0.0), ("teacher", 0.75), ("student", 0.0)])
+def test_a_student_that_looks_on_catches_up_with_what_it_would_have_remembered(collects, mu):
+    algorithm = ddn.build(SPEC, **TINY, width=6, collects=collects, mu=mu)
+    params, key = algorithm.init(jax.random.key(0)), jax.random.key(1)
+    some = segment(jax.random.key(5), algorithm)
+    some = some._replace(carry0=some.carry0._replace(student=jax.random.normal(key, some.carry0.student.shape)))
+    some = some._replace(decisions=some.decisions._replace(is_first=jnp.zeros((6, B), bool).at[2, 1].set(True)))
+    alone = some.carry0.student
+    for t in range(5):  # decision 5 is the next segment's first
+        decision = jax.tree.map(lambda x, t=t: x[t], some.decisions)
+        _, alone = jax.jit(algorithm.policies["student"].act)(params, alone, decision, key, jnp.float32(0.0))
+    caught_up = jax.jit(algorithm.catch_up)(params, some.carry0, some)
+    expected = alone if collects == "teacher" else some.carry0.student
+    np.testing.assert_allclose(caught_up.student, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(caught_up.teacher, some.carry0.teacher)
 
 
 def test_nobody_else_can_play():

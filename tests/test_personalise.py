@@ -19,14 +19,12 @@ from limbeck.nets.agents import RecurrentAgent, local_dim, local_input
 from limbeck.nets.broadcast import Broadcast
 from limbeck.nets.fusion import (
     HEADS,
-    MATRICES,
     FeatureModulation,
     LowRankHypernetwork,
     StateHypernetwork,
     UnitAttention,
     UnitEncoder,
     attention,
-    bilinear,
     by_head,
 )
 from limbeck.nets.personalise import (
@@ -226,20 +224,6 @@ def full(low, key):
     tensor = jnp.einsum("sr,hr,rz->shz", low.of_state, low.of_hidden, low.to_out)
     parts = lambda f: (f.hidden, f.tensor_bias, f.bias)  # noqa: E731
     return eqx.tree_at(lambda f: (f.tensor, *parts(f)), built, (tensor, *parts(low)))
-
-
-@pytest.mark.parametrize("rows", [3, MATRICES, MATRICES + 3])
-def test_rows_in_blocks_give_the_same_numbers_and_gradients(rows):
-    keys = jax.random.split(jax.random.key(0), 3)
-    tensor, x, h = (jax.random.normal(k, s) for k, s in zip(keys, ((4, 3, 2), (rows, 4), (rows, 2, 3)), strict=True))
-
-    def plain(tensor, x, h):
-        return jnp.einsum("dhz,rd,rnh->rnz", tensor, x, h)
-
-    np.testing.assert_allclose(bilinear(tensor, x, h), plain(tensor, x, h), rtol=1e-4, atol=1e-5)
-    found, expected = (jax.grad(lambda *given, f=f: (f(*given) ** 2).sum(), (0, 2))(tensor, x, h) for f in (bilinear, plain))
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
 
 def test_the_low_rank_form_is_the_hypernetwork_with_the_tensor_of_its_factors(key):

@@ -248,10 +248,11 @@ def together(spec: EnvSpec, teacher: Any, student: Student, view: tuple[str, ...
     def act(params: Taught, carry: Both, decision: Decision, key: PRNGKeyArray, eps: Array) -> tuple[Array, Both]:
         key_teacher, key_student = jax.random.split(key)
         taught, of_teacher = teacher.act(params.teacher, carry.teacher, decision, key_teacher, eps)
+        if student.collects == "teacher":
+            return taught, carry._replace(teacher=of_teacher)
         learned, of_student = by_student.act(params, carry.student, decision, key_student, eps)
         first_half = jnp.arange(taught.shape[0]) < (taught.shape[0] + 1) // 2
-        whose = {"teacher": True, "student": False, "mix": first_half[:, None]}[student.collects]
-        return jnp.where(whose, taught, learned), Both(of_teacher, of_student)
+        return jnp.where((student.collects == "mix") & first_half[:, None], taught, learned), Both(of_teacher, of_student)
 
     def loss(params: Taught, target: PyTree, segment: Segment, key: PRNGKeyArray) -> tuple[Array, dict[str, Array]]:
         seen = segment.decisions
@@ -273,9 +274,16 @@ def together(spec: EnvSpec, teacher: Any, student: Student, view: tuple[str, ...
         policies={"student": by_student, "teacher": part_of(by_teacher, lambda params: params.teacher)},
         judged=("student", "teacher"),
         init_target=lambda params: teacher.init_target(params.teacher),
+        catch_up=_reads_at_once if student.collects == "teacher" else Algorithm.catch_up,
         after_collect=lambda params, target, segment, steps: teacher.after_collect(params.teacher, target, segment, steps),
         after_update=lambda params, target, updates: teacher.after_update(params.teacher, target, updates),
     )
+
+
+def _reads_at_once(params: Taught, carry: Both, segment: Segment) -> Both:
+    """A student that only looked on reads a segment as a whole, not decision by decision. There is no chance in students."""
+    read = unroll(params.student, segment.carry0.student, early(segment.decisions), jax.random.key(0))
+    return carry._replace(student=read.hidden[-1])
 
 
 def part_of(policy: Policy, part: Callable[[PyTree], PyTree]) -> Policy:

@@ -41,6 +41,7 @@ class HostLearner(Learner):
         env.require()
         super().__init__(env, algorithm, worlds, devices)
         self._act = compiled(algorithm.act)
+        self._catch_up = jax.jit(algorithm.catch_up)
         self._prepare = jax.jit(self._acting)
         self._absorb = jax.jit(self._sharded_absorb, static_argnames="phase", donate_argnums=0)
         self._workers: Workers | None = None
@@ -85,7 +86,8 @@ class HostLearner(Learner):
         params, key, explore = here
         length = self.algorithm.source.collect
         assert self._running is not None
-        self._running, segment, stats = collect(self._workers, self._act, params, self._running, key, explore, length)
+        after, segment, stats = collect(self._workers, self._act, params, self._running, key, explore, length)
+        self._running = after._replace(carry=self._catch_up(params, after.carry, segment))
         return jax.tree.map(
             lambda spec, part: jax.device_put(part, NamedSharding(self._mesh, spec)),
             Latest().spec(AXIS),

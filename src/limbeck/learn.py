@@ -205,7 +205,9 @@ class Learner:
 
     def _collect(self, params: PyTree, worlds: PyTree, key: PRNGKeyArray, steps: Array) -> Any:
         algorithm = self.algorithm
-        return collect(self.env, algorithm.act, params, worlds, key, algorithm.explore(steps), algorithm.source.collect)
+        explore = algorithm.explore(steps)
+        worlds, segment, stats = collect(self.env, algorithm.act, params, worlds, key, explore, algorithm.source.collect)
+        return worlds._replace(carry=algorithm.catch_up(params, worlds.carry, segment)), segment, stats
 
     def _update(
         self, buffer: PyTree, at: "_Learned", what: tuple[PyTree, PRNGKeyArray]

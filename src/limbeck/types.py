@@ -152,9 +152,9 @@ class Policy:
 class Algorithm:
     """A learning method as a value: pure functions, no plumbing. The one seam between papers and the learner.
 
-    `target` is whatever the loss compares against and does not differentiate, such as a lagged copy for Q-learning. Its two hooks
-    say when it changes. What has to be computed with the parameters that collected, such as PPO's old log-probabilities and
-    advantages, is computed once, by `source.prepare`.
+    `target` is whatever the loss compares against and does not differentiate, such as a lagged copy for Q-learning;
+    `after_collect` and `after_update` say when it changes. What has to be computed with the parameters that collected, such as
+    PPO's old log-probabilities and advantages, is computed once, by `source.prepare`.
     """
 
     init: Callable[[PRNGKeyArray], PyTree]
@@ -176,6 +176,8 @@ class Algorithm:
     init_target: Callable[[PyTree], PyTree] = field(default=lambda params: params)
     after_collect: Callable[[PyTree, PyTree, Segment, Array], PyTree] = field(default=lambda params, target, segment, steps: target)
     """(params, target, the segment collected, environment steps so far) -> target"""
+    catch_up: Callable[[PyTree, PyTree, Segment], PyTree] = field(default=lambda params, carry, segment: carry)
+    """(params, carry after a segment was collected, that segment) -> carry: for who takes no part in acting, and is faster later"""
     after_update: Callable[[PyTree, PyTree, Array], PyTree] = field(default=lambda params, target, updates: target)
     """(params, target, updates so far) -> target"""
 

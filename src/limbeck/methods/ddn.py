@@ -51,6 +51,8 @@ class DDNSettings(QSettings):
     """what the guide makes of the state: linear (the paper's), elu, or raw (its ablation)"""
     width: int = 64
     """what both blocks put out (d)"""
+    products: str = "bfloat16"
+    """what both blocks multiply many decisions in: bfloat16 (sums are float32) or float32"""
     block_weight: float = 1.0
     """of L_B"""
     q_weight: float = 1.0
@@ -101,7 +103,7 @@ def build(spec: EnvSpec, settings: DDNSettings = DDNSettings(), **changes: Any) 
 
     def make_local(key: PRNGKeyArray) -> BlockAgent:
         key_block, key_agent = jax.random.split(key)
-        block = ObservationHypernetwork(local_dim(spec), settings.hidden, settings.width, key_block)
+        block = ObservationHypernetwork(local_dim(spec), settings.hidden, settings.width, key_block, settings.products)
         return BlockAgent(spec, block, settings.width, settings.hidden, key_agent)
 
     guide = learn_on_base(spec, settings, make_guide, PRIVILEGED)
@@ -115,7 +117,7 @@ def fusion_block(spec: EnvSpec, settings: DDNSettings, key: PRNGKeyArray) -> Blo
     if settings.fusion == "raw":
         return RawState(local_dim(spec), spec.state_dim, settings.width, key)
     linear = settings.fusion == "linear"
-    return StateHypernetwork(local_dim(spec), spec.state_dim, settings.hidden, settings.width, key, linear)
+    return StateHypernetwork(local_dim(spec), spec.state_dim, settings.hidden, settings.width, key, linear, settings.products)
 
 
 def external(own: Values, taught: Values, seen: Decision, s: DDNSettings) -> tuple[Float[Array, ""], dict[str, Array]]:
@@ -206,6 +208,7 @@ def curious(spec: EnvSpec, algorithm: Algorithm, settings: DDNSettings) -> Algor
         policies={name: part_of(policy, lambda params: params.double) for name, policy in algorithm.policies.items()},
         init_target=lambda params: algorithm.init_target(params.double),
         after_collect=lambda params, *given: algorithm.after_collect(params.double, *given),
+        catch_up=lambda params, *given: algorithm.catch_up(params.double, *given),
         after_update=lambda params, *given: algorithm.after_update(params.double, *given),
     )
 

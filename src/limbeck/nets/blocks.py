@@ -5,10 +5,10 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from limbeck.nets.agents import add_bias, affine, gru_drive, gru_step, local_input
-from limbeck.nets.fusion import Fusion, bilinear
+from limbeck.nets.bilinear import bilinear, check_products
 from limbeck.types import Decision, EnvSpec
 
 
@@ -22,8 +22,11 @@ class ObservationHypernetwork(eqx.Module):
     tensor: Float[Array, "D H Z"]
     tensor_bias: Float[Array, "D Z"]
     bias: eqx.nn.Linear
+    products: str = eqx.field(static=True)
 
-    def __init__(self, in_dim: int, hidden: int, out: int, key: PRNGKeyArray):
+    def __init__(self, in_dim: int, hidden: int, out: int, key: PRNGKeyArray, products: str = "float32"):
+        """`products`: see `bilinear`."""
+        self.products = check_products(products)
         key_hidden, key_tensor, key_tensor_bias, key_bias = jax.random.split(key, 4)
         limit = hidden**-0.5  # as in a Linear layer with `hidden` inputs, which this tensor is
         self.hidden = eqx.nn.Linear(in_dim, hidden, key=key_hidden)
@@ -31,10 +34,13 @@ class ObservationHypernetwork(eqx.Module):
         self.tensor_bias = jax.random.uniform(key_tensor_bias, (in_dim, out), minval=-limit, maxval=limit)
         self.bias = eqx.nn.Linear(in_dim, out, key=key_bias)
 
-    def __call__(self, x: Float[Array, "... D"], state: Any = None) -> Float[Array, "... Z"]:
-        """Inputs of all agents -> what each makes of its own. The state is not read and may be missing."""
+    def __call__(
+        self, x: Float[Array, "... D"], state: Any = None, alive: Bool[Array, "..."] | None = None
+    ) -> Float[Array, "... Z"]:
+        """Inputs of all agents -> what each makes of its own; not all of it for the dead. The state is not read."""
         h = jax.nn.relu(affine(self.hidden, x))
-        return bilinear(self.tensor, x, h[..., None, :])[..., 0, :] + x @ self.tensor_bias + affine(self.bias, x)
+        mapped = bilinear(self.tensor, x, h[..., None, :], alive, self.products)[..., 0, :]
+        return mapped + x @ self.tensor_bias + affine(self.bias, x)
 
     def built(self, x: Float[Array, "D"]) -> Float[Array, "Z"]:
         """The same for one agent, with its weight matrix built, as the paper writes it: the reference for tests."""
@@ -50,16 +56,20 @@ class RawState(eqx.Module):
     def __init__(self, in_dim: int, state_dim: int, out: int, key: PRNGKeyArray):
         self.read = eqx.nn.Linear(state_dim + in_dim, out, key=key)
 
-    def __call__(self, x: Float[Array, "... N D"], state: Float[Array, "... S"]) -> Float[Array, "... N Z"]:
-        """Inputs of all agents, one state -> what each goes on with."""
+    def __call__(self, x: Float[Array, "... N D"], state: Float[Array, "... S"], alive: Any = None) -> Float[Array, "... N Z"]:
+        """Inputs of all agents, one state -> what each goes on with. Who is alive is not asked."""
         of_state, of_x = self.read.weight[:, : state.shape[-1]], self.read.weight[:, state.shape[-1] :]
         assert self.read.bias is not None
         return add_bias((state @ of_state.T)[..., None, :] + x @ of_x.T, self.read.bias)
 
 
 @runtime_checkable
-class Block(Fusion, Protocol):
-    """(x, state) -> what an agent goes on with."""
+class Block(Protocol):
+    """(x, state, who is alive) -> what an agent goes on with. What the dead go on with is only looked at by a mixer."""
+
+    def __call__(
+        self, x: Float[Array, "... N D"], state: Float[Array, "... S"], alive: Bool[Array, "... N"]
+    ) -> Float[Array, "... N Z"]: ...
 
 
 class Features(NamedTuple):
@@ -93,7 +103,7 @@ class BlockAgent(eqx.Module):
 
     def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[Array, Features]:
         """Decisions -> (drive, features, which only a student looks at). The key is not used."""
-        block = self.block(local_input(decisions, self.out.weight.shape[0]), decisions.state)
+        block = self.block(local_input(decisions, self.out.weight.shape[0]), decisions.state, decisions.alive)
         first = jax.nn.relu(affine(self.encoder, block))
         return gru_drive(self.core, first), Features(block, first)
 

@@ -5,7 +5,7 @@ needs no state; they differ in how h(x) meets the state. PTDE lets h(x) decide t
 (`StateHypernetwork`) and names that module's size as its main weakness; the others are lighter. docs/decisions/0007 compares them.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -14,14 +14,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from limbeck.errors import BadSetting, NotOffered
 from limbeck.nets.agents import affine, local_dim
-from limbeck.nets.chunks import in_chunks
+from limbeck.nets.bilinear import bilinear, check_products
 from limbeck.nets.slots import Slots, slots_of
 from limbeck.types import EnvSpec
 
 HEADS = 4
 """of attention, as in COPA and CADP"""
-MATRICES = 128
-"""of numbers made for one decision or agent alone that are there at once"""
 
 
 @runtime_checkable
@@ -44,10 +42,20 @@ class StateHypernetwork(eqx.Module):
     tensor_bias: Float[Array, "S Z"]
     bias: eqx.nn.Linear
     linear: bool = eqx.field(static=True)
+    products: str = eqx.field(static=True)
 
-    def __init__(self, in_dim: int, state_dim: int, hidden: int, out: int, key: PRNGKeyArray, linear: bool = False):
-        """`linear`: without the ELU, as in DDN's fusion block."""
-        self.linear = linear
+    def __init__(
+        self,
+        in_dim: int,
+        state_dim: int,
+        hidden: int,
+        out: int,
+        key: PRNGKeyArray,
+        linear: bool = False,
+        products: str = "float32",
+    ):
+        """`linear`: without the ELU, as in DDN's fusion block. `products`: see `bilinear`."""
+        self.linear, self.products = linear, check_products(products)
         key_hidden, key_tensor, key_tensor_bias, key_bias = jax.random.split(key, 4)
         limit = hidden**-0.5  # as in a Linear layer with `hidden` inputs, which this tensor is
         self.hidden = eqx.nn.Linear(in_dim, hidden, key=key_hidden)
@@ -55,10 +63,10 @@ class StateHypernetwork(eqx.Module):
         self.tensor_bias = jax.random.uniform(key_tensor_bias, (state_dim, out), minval=-limit, maxval=limit)
         self.bias = eqx.nn.Linear(in_dim, out, key=key_bias)
 
-    def __call__(self, x: Float[Array, "... N D"], state: Float[Array, "... S"]) -> Float[Array, "... N Z"]:
-        """Inputs of all agents, one state -> g of all agents."""
+    def __call__(self, x: Float[Array, "... N D"], state: Float[Array, "... S"], alive: Any = None) -> Float[Array, "... N Z"]:
+        """Inputs of all agents, one state -> g of all agents. Who is alive is not asked: mixers read the values of the dead too."""
         h = jax.nn.relu(affine(self.hidden, x))
-        mapped = bilinear(self.tensor, state, h) + (state @ self.tensor_bias)[..., None, :]
+        mapped = bilinear(self.tensor, state, h, products=self.products) + (state @ self.tensor_bias)[..., None, :]
         g = mapped + affine(self.bias, x)
         return g if self.linear else jax.nn.elu(g)
 
@@ -68,20 +76,6 @@ class StateHypernetwork(eqx.Module):
         weight = jnp.einsum("h,shz->sz", h, self.tensor) + self.tensor_bias
         g = state @ weight + affine(self.bias, x)
         return g if self.linear else jax.nn.elu(g)
-
-
-def bilinear(tensor: Float[Array, "S H Z"], state: Float[Array, "... S"], h: Float[Array, "... N H"]) -> Float[Array, "... N Z"]:
-    """sum_sh state_s h_nh T[s,h,z]: the state first, then each agent's h, for `MATRICES` decisions at a time.
-
-    The matrices [H, Z] of so many stay in a core's cache; in the backward pass they are computed again. See docs/decisions/0008.
-    """
-
-    @jax.checkpoint
-    def run(tensor: Array, state: Array, h: Array) -> Array:
-        return h @ (state @ tensor.reshape(tensor.shape[0], -1)).reshape(-1, *tensor.shape[1:])
-
-    rows = state.reshape(-1, state.shape[-1]), h.reshape(-1, *h.shape[-2:])
-    return in_chunks(lambda some: run(tensor, *some), rows, MATRICES).reshape(*h.shape[:-1], -1)
 
 
 class LowRankHypernetwork(eqx.Module):
