@@ -58,6 +58,17 @@ def cell(values: Sequence[float], digits: int = 0) -> str:
     return f"{mean.value:.1f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}] ({each})"
 
 
+def kept(students: Sequence[dict[str, Any]], teachers: Sequence[dict[str, Any]]) -> float | None:
+    """The students' victories over all seeds, as a share of their teachers'. None: their teachers never won."""
+    won = sum(each["win_rate"] for each in teachers)
+    return sum(each["win_rate"] for each in students) / won if won else None
+
+
+def percent(share: float | None, sign: str = "%") -> str:
+    """A cell; a dash where there is nothing to say."""
+    return "-" if share is None else f"{100 * share:.0f}{sign}"
+
+
 def write(page: str | None, text: str, mark: str, console: Console) -> None:
     """Prints the text; and puts it into a page, between `<!-- mark -->` and `<!-- /mark -->`."""
     console.print(text, highlight=False, soft_wrap=True)

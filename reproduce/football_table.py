@@ -69,8 +69,7 @@ def main(options: Options) -> None:
     rows = []
     for scenario in options.scenarios:
         cells = [campaign.cell([100 * each["win_rate"] for each in found[scenario, name]]) for name in (*TEACHERS, STUDENT)]
-        won = {name: sum(each["win_rate"] for each in found[scenario, name]) for name in (DISTILLED, STUDENT)}
-        kept = f"{won[STUDENT] / won[DISTILLED]:.0%}" if won[DISTILLED] else "-"
+        kept = campaign.percent(campaign.kept(found[scenario, STUDENT], found[scenario, DISTILLED]))
         rows.append([scenario, f"{options.steps:,}", *cells, kept])
         returns = [campaign.cell([each["return"] for each in found[scenario, name]], 2) for name in (*TEACHERS, STUDENT)]
         rows.append(["*return*", "", *returns, ""])

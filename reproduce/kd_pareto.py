@@ -59,17 +59,18 @@ def main(options: Options) -> None:
         teachers.append(campaign.played(teacher_config(seed, options), path, options.episodes, console))
         for width in options.widths:
             settings = {"widths": str(width), "kinds": options.kind, "updates": options.updates, "rows": options.rows}
-            config = runs.of_student(path, settings=settings, **common(seed, options))
+            config = runs.of_student(path, settings=settings, **common(seed, options.worlds))
             student = path.with_name(f"{path.name}-{options.kind}{width}-{options.updates}")
             found[width].append(campaign.judged(config, student, options.episodes, console))
-    points = {f"{width}": point(seeds) for width, seeds in found.items()}
+    all_ = {f"{width}": point(seeds) for width, seeds in found.items()}
+    points = {width: (flops, kept) for width, (flops, kept) in all_.items() if kept is not None}
     pareto(points, Path(options.picture or f"{options.out}/pareto.png"), f"{options.env}, teacher {options.hidden} wide")
     campaign.write(options.page, table(teachers, found, options), "pareto", console)
 
 
-def common(seed: int, options: Options) -> dict[str, Any]:
+def common(seed: int, worlds: int) -> dict[str, Any]:
     """What all runs are told."""
-    return {"seed": seed, "worlds": options.worlds, "evaluations": 2, "evaluation_episodes": 64, "checkpoint_seconds": 600.0}
+    return {"seed": seed, "worlds": worlds, "evaluations": 2, "evaluation_episodes": 64, "checkpoint_seconds": 600.0}
 
 
 def teacher(seed: int, options: Options) -> Path:
@@ -79,12 +80,12 @@ def teacher(seed: int, options: Options) -> Path:
 
 def teacher_config(seed: int, options: Options) -> RunConfig:
     """limbeck's MAPPO, of the width asked for."""
-    return RunConfig("mappo", options.env, settings={"hidden": options.hidden}, steps=options.steps, **common(seed, options))
+    return RunConfig("mappo", options.env, settings={"hidden": options.hidden}, steps=options.steps, **common(seed, options.worlds))
 
 
-def point(seeds: list[Rows]) -> tuple[float, float]:
+def point(seeds: list[Rows]) -> tuple[float, float | None]:
     """FLOPs per decision, and the share of the teacher's wins that is kept: all the students' over all the teachers'."""
-    kept = sum(each["student"]["win_rate"] for each in seeds) / sum(each["teacher"]["win_rate"] for each in seeds)
+    kept = campaign.kept([each["student"] for each in seeds], [each["teacher"] for each in seeds])
     return fmean(each["student"]["flops"] for each in seeds), kept
 
 
@@ -102,7 +103,7 @@ def table(teachers: list[Rows | dict[str, Any]], found: dict[int, list[Rows]], o
             f"{flops:,.0f}",
             f"{first['flops'] / flops:.1f}",
             campaign.cell([100 * each["student"]["win_rate"] for each in seeds]),
-            f"{100 * kept:.0f}",
+            campaign.percent(kept, ""),
         ])  # fmt: skip
     return campaign.markdown(["width", "parameters", "FLOPs per decision", "times fewer", "wins, %", "kept, %"], rows)
 

@@ -39,6 +39,7 @@ class Task:
     teacher: Settings
     student: Settings
     less: Settings
+    worlds: int = 32
 
 
 BATTLE: Settings = {"chunk": 16, "lr": 1e-3, "critic_lr": 1e-3, "epochs": 5, "entropy_weight": 0.03}
@@ -49,9 +50,9 @@ TASKS = {
     "2s3z": Task("smac/2s3z", 2_000_000, BATTLE, {}, NEAR),
     "3s_vs_5z": Task("smac/3s_vs_5z", 5_000_000, BATTLE, {}, NEAR),
     "5m_vs_6m": Task("smac/5m_vs_6m", 5_000_000, BATTLE, {}, NEAR),
-    "simple_spread": Task("mpe/simple_spread", 2_000_000, MAPPO, EPISODES, {"drop": "10-17"}),
-    "simple_reference": Task("mpe/simple_reference", 2_000_000, MAPPO, EPISODES, {"drop": "0-1"}),
-    "simple_speaker_listener": Task("mpe/simple_speaker_listener", 2_000_000, MAPPO, EPISODES, {"drop": "/0-1"}),
+    "simple_spread": Task("mpe/simple_spread", 2_000_000, MAPPO, EPISODES, {"drop": "10-17"}, 128),
+    "simple_reference": Task("mpe/simple_reference", 2_000_000, MAPPO, EPISODES, {"drop": "0-1"}, 128),
+    "simple_speaker_listener": Task("mpe/simple_speaker_listener", 2_000_000, MAPPO, EPISODES, {"drop": "/0-1"}, 128),
 }
 """Less is a sight of 6 in place of 9; in simple_spread nothing of the others, in the other two no velocity of one's own."""
 
@@ -98,7 +99,6 @@ class Options:
     data: int = 200_000
     """decisions of one agent of the teacher that a student learns from off line"""
     episodes: int = 512
-    worlds: int = 32
     shorten: int = 1
     """divides every budget, for a trial"""
     page: str | None = None
@@ -118,7 +118,7 @@ def main(options: Options) -> None:
             path = teacher_path(name, seed, options)
             teachers.append(campaign.played(teacher_config(name, seed, options), path, episodes(options), console))
             for row, students in found.items():
-                config = runs.of_student(path, settings=student_settings(name, row, path, options), **common(seed, options))
+                config = runs.of_student(path, settings=student_settings(name, row, path, options), **told(name, seed))
                 students.append(campaign.judged(config, student_path(path, row, options), episodes(options), console))
         lines += table(name, teachers, found)
     head = ["task", "team", "wins, %, or return", "kept, %", "FLOPs per decision", "times fewer"]
@@ -131,6 +131,11 @@ def main(options: Options) -> None:
 def episodes(options: Options) -> int:
     """Greedy ones of each policy."""
     return max(options.episodes // options.shorten, 16)
+
+
+def told(name: str, seed: int) -> dict[str, Any]:
+    """What all runs of a task are told."""
+    return common(seed, TASKS[name].worlds)
 
 
 def steps(name: str, options: Options) -> int:
@@ -151,7 +156,7 @@ def teacher_path(name: str, seed: int, options: Options) -> Path:
 def teacher_config(name: str, seed: int, options: Options) -> RunConfig:
     """limbeck's MAPPO, of the width asked for."""
     settings = TASKS[name].teacher | {"hidden": options.hidden}
-    return RunConfig("mappo", TASKS[name].env, settings=settings, steps=steps(name, options), **common(seed, options))
+    return RunConfig("mappo", TASKS[name].env, settings=settings, steps=steps(name, options), **told(name, seed))
 
 
 def student_path(teacher: Path, row: str, options: Options) -> Path:

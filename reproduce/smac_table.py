@@ -78,8 +78,7 @@ def table(found: dict[tuple[str, str], list[dict]], options: Options) -> str:
     rows = []
     for name in options.maps:
         cells = [cell([row["win_rate"] for row in found[name, m]]) for m in METHODS]
-        means = {m: sum(row["win_rate"] for row in found[name, m]) for m in METHODS}
-        kept = f"{means['ptde-student'] / means['ptde']:.0%}" if means["ptde"] else "-"
+        kept = campaign.percent(campaign.kept(found[name, "ptde-student"], found[name, "ptde"]))
         rows.append([name, f"{STEPS[name] // options.shorten:,}", *cells, kept])
         if name in LONG:
             rates = [row["win_rate"] for row in found[name, "long"]]

@@ -63,8 +63,8 @@ def main(options: Options) -> None:
         for policy in ("teacher", "student"):
             known = [100 * each[policy]["win_rate"] for each in seeds if policy in each]
             row.append(campaign.cell(known) if known else "-")
-        wins = {policy: sum(each[policy]["win_rate"] for each in seeds if policy in each) for policy in ("teacher", "student")}
-        row.append(f"{100 * wins['student'] / wins['teacher']:.0f}" if wins["teacher"] else "-")
+        students, teachers = ([each[policy] for each in seeds if policy in each] for policy in ("student", "teacher"))
+        row.append(campaign.percent(campaign.kept(students, teachers), ""))
         rows.append([*row, PUBLISHED.get((name, battle), "-")])
     head = ["battle", "method", "teacher wins, %", "student wins, %", "kept, %", "*published*"]
     campaign.write(options.page, campaign.markdown(head, rows), "students", console)

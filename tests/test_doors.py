@@ -281,6 +281,7 @@ def test_a_world_that_hangs_when_it_is_asked_is_given_up(tmp_path, monkeypatch):
 # -- the command line ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_qmix_learns_a_world_of_others(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     sizes = {"hidden": 16, "embed": 8, "hyper": 16, "segment": 8, "batch": 16, "buffer": 200, "eps-steps": 800, "updates": 2}

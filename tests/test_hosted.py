@@ -127,7 +127,7 @@ def test_qmix_learns_through_the_door():
     assert table.rows[0]["win_rate"] > 0.8 and table.rows[0]["length"] == LENGTH, "random play wins one in a thousand"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_student_is_distilled_through_the_door():
     teacher = ptde.teacher(ENV.spec, ptde.TeacherSettings(latent=6, **SMALL))
     params = teacher.init(jax.random.key(0))

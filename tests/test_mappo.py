@@ -217,7 +217,7 @@ def teacher(personaliser):
     return train(LEVER, algorithm, steps=120_000, worlds=32, devices=1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_personalised_actors_learn_what_no_local_team_can():
     assert played(LEVER, teacher("gip")) > 0.95 * LEVER.optimum
 

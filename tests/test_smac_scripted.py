@@ -41,6 +41,7 @@ def test_they_only_do_what_is_open(name):
             assert (np.array(action)[..., 9] >= 6).any()  # the medivac heals
 
 
+@pytest.mark.long
 def test_healing_wins_battles():
     env = make("MMM")
     (policy, params), idle = baselines(env)["nearest"], 9

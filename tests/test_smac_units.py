@@ -150,6 +150,7 @@ def test_a_colossus_burns_a_line_across_its_target_twice():
     assert float(shot.bodies.shield[1]) == 80 - 40
 
 
+@pytest.mark.long
 def test_colossi_cross_cliffs_and_zerglings_walk_around():
     env = make("2c_vs_64zg")
     alive = np.zeros(66)

@@ -257,7 +257,7 @@ def run(tmp_path_factory):
         yield folder
 
 
-@pytest.mark.parametrize("kind", ["Signals", pytest.param("Simulated", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["Signals", pytest.param("Simulated", marks=pytest.mark.long)])
 def test_a_run_of_the_simulator_is_evaluated_in_the_game(run, kind, monkeypatch):
     monkeypatch.setenv("LIMBECK_STARCRAFT", f"standin_smac:{kind}")
     episodes = "24" if kind == "Simulated" else "5"

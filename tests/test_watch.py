@@ -51,6 +51,7 @@ def shown(page) -> list[dict]:
     return json.loads(found[1])["films"]
 
 
+@pytest.mark.long
 def test_a_students_folder_shows_its_teacher_and_the_student(folder, capsys):
     main(["play", "student", "--seed", "5", "--width", "200"])
     teacher, student = shown(folder / "battle.html")
