@@ -182,7 +182,6 @@ def test_qtran_represents_the_game_and_finds_its_best_joint_action_from_uniform_
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.slow
 def test_qplex_represents_the_game_and_finds_its_best_joint_action_from_uniform_play():
     found = matrix_games().learn("nonmonotonic", "qplex", 0, 12_000)
     assert found.greedy == (0, 0)

@@ -506,7 +506,6 @@ def learned(env, algorithm, steps):
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.slow
 def test_a_commander_reaches_what_no_local_team_can():
     trained = learned(LEVER, csrl.build(LEVER.spec, latent=16, **SMALL), 60_000)
     assert played(LEVER, trained) > 0.97 * LEVER.optimum
@@ -540,7 +539,6 @@ def test_advice_reaches_what_no_local_team_can_and_is_what_the_student_lacks():
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.slow
 def test_pruned_agents_do_without_advice():
     trained = learned(LEVER, cadp.build(LEVER.spec, head_width=8, prune_after=20_000, **SMALL), 60_000)
     assert trained.rows[-1]["own_attention"] > 0.9 > trained.rows[0]["own_attention"]

@@ -145,8 +145,8 @@ def test_presets_fill_in_a_recipe_that_options_change(runs):
     assert settings["lr"] == settings["lr_end"] == 1e-4 and settings["updates"] == 3
 
 
-@pytest.mark.long
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_battle_trains_too(runs):
     main(["train", "vdn", "--env", "smac/3m", "--steps", "16", *TINY, *QUICK, "--env-set", "sight_range=4", "--out", "battle"])
     assert json.loads((runs / "battle/config.json").read_text())["config"]["env_settings"] == {"sight_range": 4}

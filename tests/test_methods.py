@@ -197,8 +197,8 @@ def test_a_privileged_teacher_reaches_what_no_local_team_can():
     assert played(LEVER, teacher(False)) > 0.97 * LEVER.optimum
 
 
-@pytest.mark.long
 @pytest.mark.slow
+@pytest.mark.long
 def test_unified_information_does_not_replace_personal_information():
     # What to read in the state depends on the agent's slot: a unified latent has to leave that to the head, which is linear in it.
     assert played(LEVER, teacher(False, "giu")) < played(LEVER, teacher(False)) - 0.2

@@ -197,7 +197,7 @@ class Taught(NamedTuple):
 
 
 class Both(NamedTuple):
-    """The recurrent states of both, since either may be asked at every decision."""
+    """The recurrent states of both. That of a student who only looks on stands still until a segment is complete."""
 
     teacher: PyTree
     student: Float[Array, "B N H"]
