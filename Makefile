@@ -70,7 +70,7 @@ lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(COMPILE) $(LOCK_ARGS) --output-file requirements.lock
-	$(COMPILE) $(LOCK_ARGS) --group test --group lint --group docs --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) $(LOCK_ARGS) --group test --group lint --group docs --extra pettingzoo --extra lbf --extra rware --constraint requirements.lock --output-file requirements-dev.lock
 
 clean:
 	rm -rf .venv build dist site .pytest_cache .ruff_cache .hypothesis

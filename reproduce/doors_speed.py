@@ -1,15 +1,24 @@
-"""Steps per second of worlds that others have written: their own loop, the same in limbeck's hands, the collector's by workers.
+"""Steps per second of worlds that others have written: their own loop, the same in limbeck's hands, and the collector's share.
 
-    python reproduce/doors_speed.py                    a minute; `taskset -c 0` in front of it keeps it on one core
+For each number of workers: as many processes that run the world's own loop, all at once; then the collector with so many workers;
+in turns, so that a machine that is busy with other things slows both. The share is the median of the rounds' ratios.
+
+    python reproduce/doors_speed.py                    four minutes; `taskset -c 0` in front of it keeps it on one core
     python reproduce/doors_speed.py --worlds football/academy_3_vs_1_with_keeper football/academy_counterattack_hard
 
 The packages have to be there: pip install 'limbeck[pettingzoo,lbf,rware]', and what football's script builds. All actions are
 random and legal.
 """
 
+import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor as Pool
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing import get_context
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,25 +45,35 @@ class Options:
     worlds: tuple[str, ...] = ("lbf:Foraging-8x8-2p-2f-coop-v3", "rware:rware-tiny-2ag-v2", "pettingzoo:mpe2.simple_spread_v3")
     workers: tuple[int, ...] = (1, 2, 4)
     seconds: float = 2.0
-    """of each of three stretches, of which the middle one counts"""
+    """of each stretch"""
+    rounds: int = 5
+    """stretches of each kind; the middle one counts"""
 
 
 def rate(work: Callable[[], int], seconds: float) -> float:
     """Steps per second; `work` makes some steps, and says how many."""
+    begun, steps = time.perf_counter(), 0
+    while time.perf_counter() - begun < seconds:
+        steps += work()
+    return steps / (time.perf_counter() - begun)
+
+
+@cache
+def loop(name: str, own: bool) -> Callable[[], int]:
+    """The world of this process, its first episode behind it: in its own loop, or in limbeck's hands."""
+    env, chance = lb.make(name), np.random.default_rng(os.getpid())
+    assert isinstance(env, HostEnv)
+    world = build(env.factory, dict(env.settings))
+    bare = bare_match if isinstance(world, Game) else bare_team
+    work = (bare if own else adapted)(world, chance)
     work()
-    found = []
-    for _ in range(3):
-        begun, steps = time.perf_counter(), 0
-        while time.perf_counter() - begun < seconds:
-            steps += work()
-        found.append(steps / (time.perf_counter() - begun))
-    return sorted(found)[1]
+    return work
 
 
-def bare(env: HostEnv, seconds: float) -> float:
-    """The environment's own loop: whatever its interface, nothing is read but the flags."""
-    world, chance = build(env.factory, dict(env.settings)), np.random.default_rng(0)
-    return rate(bare_match(world, chance) if isinstance(world, Game) else bare_team(world, chance), seconds)
+def timed(name: str, own: bool, seconds: float) -> float:
+    """A stretch of it, for a process of a pool. None at all, if no seconds are given: it is only made ready."""
+    work = loop(name, own)
+    return rate(work, seconds) if seconds else 0.0
 
 
 def bare_match(game: Game, chance: np.random.Generator) -> Callable[[], int]:
@@ -89,9 +108,8 @@ def bare_team(team: Team, chance: np.random.Generator) -> Callable[[], int]:
     return episode
 
 
-def adapted(env: HostEnv, seconds: float) -> float:
-    """The same in limbeck's hands, in this process."""
-    team, chance = build(env.factory, dict(env.settings)), np.random.default_rng(0)
+def adapted(team: Any, chance: np.random.Generator) -> Callable[[], int]:
+    """Whole episodes in limbeck's hands, in this process."""
 
     def episode() -> int:
         team.reset(int(chance.integers(2**31)))
@@ -102,7 +120,7 @@ def adapted(env: HostEnv, seconds: float) -> float:
             steps, over = steps + 1, terminated or truncated
         return steps
 
-    return rate(episode, seconds)
+    return episode
 
 
 def act_at_random(params, carry, decision, key, explore):
@@ -110,28 +128,45 @@ def act_at_random(params, carry, decision, key, explore):
     return jnp.where(decision.avail_actions, noise, -1.0).argmax(-1), carry
 
 
-def collected(env: HostEnv, workers: int, seconds: float) -> float:
-    """The learner's collector, with so many workers."""
-    act = compiled(act_at_random)
-    with Workers(env, workers, 0) as processes:
-        worlds = start(processes, jnp.zeros((workers, env.spec.n_agents)))
+def collector(processes: Workers) -> Callable[[], int]:
+    """Segments of the learner's collector."""
+    act, n = compiled(act_at_random), processes.n
+    worlds = start(processes, jnp.zeros((n, processes.env.spec.n_agents)))
 
-        def segment() -> int:
-            nonlocal worlds
-            worlds, *_ = collect(processes, act, (), worlds, jax.random.key(0), 0.0, SEGMENT)
-            return SEGMENT * workers
+    def segment() -> int:
+        nonlocal worlds
+        worlds, *_ = collect(processes, act, (), worlds, jax.random.key(0), 0.0, SEGMENT)
+        return SEGMENT * n
 
-        return rate(segment, seconds)
+    segment()
+    return segment
+
+
+def measured(name: str, n: int, options: Options) -> list[float]:
+    """(own loop and limbeck's, in so many processes each; the collector; its share of each) as medians."""
+    env = lb.make(name)
+    assert isinstance(env, HostEnv)
+    found = []
+    with Workers(env, n, 0) as processes, ExitStack() as stack:
+        pools = [stack.enter_context(Pool(1, mp_context=get_context("spawn"))) for _ in range(n)]  # each has to have a world
+        work = collector(processes)
+        for turn in range(options.rounds + 1):  # the first is to get ready
+            seconds = options.seconds if turn else 0.0
+            loops = [sum(each.result() for each in [p.submit(timed, name, own, seconds) for p in pools]) for own in (True, False)]
+            collects = rate(work, seconds)
+            if turn:
+                found.append([*loops, collects, collects / loops[0], collects / loops[1]])
+    return [float(each) for each in np.median(found, axis=0)]
 
 
 def main(options: Options) -> None:
     """Prints the table."""
-    table = Table("world", "its own loop", "in limbeck", *(f"{n} workers" for n in options.workers), title="steps per second")
+    head = ("world", "processes", "own loops", "in limbeck", "collector", "of own loops", "of limbeck's")
+    table = Table(*head, title="steps per second")
     for name in options.worlds:
-        env = lb.make(name)
-        rates = [bare(env, options.seconds), adapted(env, options.seconds)]
-        rates += [collected(env, n, options.seconds) for n in options.workers]
-        table.add_row(name, *(f"{each:,.0f}" for each in rates))
+        for n in options.workers:
+            *rates, of_own, of_ours = measured(name, n, options)
+            table.add_row(name, str(n), *(f"{each:,.0f}" for each in rates), f"{of_own:.0%}", f"{of_ours:.0%}")
     Console(width=120).print(table)
 
 

@@ -216,6 +216,9 @@ def test_who_plays_is_who_was_named(collects):
     for world, name in enumerate(whose):
         np.testing.assert_array_equal(action[world], alone[name][world])
     assert (np.asarray(alone["teacher"]) != np.asarray(alone["student"])).any(), "or the test could not fail"
+    for world in range(B):  # worlds may act one by one, and each is played by the same
+        part = jax.tree.map(lambda x, world=world: x[world : world + 1], (algorithm.init_carry(B), decision))
+        np.testing.assert_array_equal(algorithm.act(params, *part, jax.random.key(1), jnp.float32(0.0))[0][0], action[world])
 
 
 @pytest.mark.parametrize(("collects", "mu"), [("teacher", 0.0), ("teacher", 0.75), ("student", 0.0)])

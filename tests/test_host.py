@@ -159,6 +159,23 @@ def test_a_worker_that_dies_after_its_answer_does_not_hide_one_that_hangs():
         assert workers.step(right(workers))[0].info["lost"].tolist() == [True, False]
 
 
+def test_nobody_waits_for_a_part_that_hangs_and_its_time_runs_from_when_it_was_sent():
+    one, other = slice(0, 1), slice(1, 3)
+    with Workers(signals(timeout=2), 3) as workers:
+        os.kill(workers.pids[0], signal.SIGSTOP)
+        begun, action = time.monotonic(), right(workers)
+        workers.send(action[one], one)
+        for expected in (1, 2):
+            workers.send(action[other], other)
+            assert workers.first([one, other]) == 1
+            outcome, seen = workers.receive(other)
+            assert outcome.reward.tolist() == [1, 1]
+            assert np.rint(seen.state[:, 0] * 100).tolist() == [expected] * 2 and not outcome.info["lost"].any()
+            action = right(workers)
+        assert time.monotonic() - begun < 1.5 and workers.first([one]) == 0, "its time is over"
+        assert workers.receive(one)[0].info["lost"].tolist() == [True] and time.monotonic() - begun < 5
+
+
 def test_a_world_that_says_itself_that_it_failed_is_counted_and_goes_on():
     with Workers(signals("Wobbly"), 1) as workers:
         pids = workers.pids

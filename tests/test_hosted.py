@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from functools import cache
 
 import jax
@@ -50,10 +51,10 @@ def algorithm():
     return bases.build(ENV.spec, QSettings(mixer="qmix", **SMALL))
 
 
-def collected(kill=None, cuts=(T,)):
+def collected(kill=None, cuts=(T,), parts=8):
     """Some segments of B worlds; before segment 1 world `kill` is killed."""
     act, segments, stats = compiled(act_right), [], []
-    with Workers(ENV, B, 3) as workers:
+    with Workers(replace(ENV, parts=parts), B, 3) as workers:
         worlds = start(workers, jnp.zeros((B, 2), jnp.int32))
         for i, length in enumerate(cuts):
             if i == 1 and kill is not None:
@@ -97,6 +98,21 @@ def test_cutting_the_stream_elsewhere_gives_the_same_stream():
     ):
         overlap = len(first) + len(second) - len(one)
         assert overlap in (0, 1) and np.array_equal(one, np.concatenate([first[: len(first) - overlap], second]))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_worlds_fall_into_parts_and_nothing_changes(parts):
+    for one, other in zip(*map(jax.tree.leaves, (collected()[:2], collected(parts=parts)[:2])), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_no_two_decisions_have_the_same_chance():
+    drawn = compiled(lambda params, carry, decision, key, explore: (jax.random.randint(key, (len(carry), 2), 2, 4), carry))
+    with Workers(replace(ENV, parts=2), B, 3) as workers:
+        worlds = start(workers, jnp.zeros((B, 2), jnp.int32))
+        action = collect(workers, drawn, (), worlds, jax.random.key(0), 0.0, 40)[1].action[..., 0]
+    apart = [(action[i:, a] != action[: 40 - i, b]).any() for i in range(3) for a in range(B) for b in range(B) if (i, a) != (0, b)]
+    assert all(apart), "40 coins of one world are not those of another, nor the same a little later"
 
 
 def test_a_killed_world_is_masked_and_no_episode_of_the_statistics():

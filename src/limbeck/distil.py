@@ -201,6 +201,8 @@ class Both(NamedTuple):
 
     teacher: PyTree
     student: Float[Array, "B N H"]
+    taught: Bool[Array, "B"] | None = None
+    """where the teacher plays, if each plays in one half of the worlds; a world's own, so that the worlds can be parted at will"""
 
 
 Match = Callable[[Values, Values, Decision], tuple[Float[Array, ""], dict[str, Array]]]
@@ -243,7 +245,8 @@ def together(spec: EnvSpec, teacher: Any, student: Student, view: tuple[str, ...
         return Taught(teacher.init(key), student.make(jax.random.fold_in(key, 3)))
 
     def init_carry(worlds: int) -> Both:
-        return Both(teacher.init_carry(worlds), by_student.init_carry(worlds))
+        first_half = jnp.arange(worlds) < (worlds + 1) // 2
+        return Both(teacher.init_carry(worlds), by_student.init_carry(worlds), first_half if student.collects == "mix" else None)
 
     def act(params: Taught, carry: Both, decision: Decision, key: PRNGKeyArray, eps: Array) -> tuple[Array, Both]:
         key_teacher, key_student = jax.random.split(key)
@@ -251,8 +254,8 @@ def together(spec: EnvSpec, teacher: Any, student: Student, view: tuple[str, ...
         if student.collects == "teacher":
             return taught, carry._replace(teacher=of_teacher)
         learned, of_student = by_student.act(params, carry.student, decision, key_student, eps)
-        first_half = jnp.arange(taught.shape[0]) < (taught.shape[0] + 1) // 2
-        return jnp.where((student.collects == "mix") & first_half[:, None], taught, learned), Both(of_teacher, of_student)
+        action = learned if carry.taught is None else jnp.where(carry.taught[:, None], taught, learned)
+        return action, carry._replace(teacher=of_teacher, student=of_student)
 
     def loss(params: Taught, target: PyTree, segment: Segment, key: PRNGKeyArray) -> tuple[Array, dict[str, Array]]:
         seen = segment.decisions

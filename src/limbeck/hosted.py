@@ -1,9 +1,10 @@
 """Acting in host worlds: `rollout.collect` and the evaluation's play, for worlds that live in worker processes.
 
-What is collected has the same form and the same alignment in time; acting is compiled, and all workers step at the same time.
+What is collected has the same form and the same alignment in time. Acting is compiled. All workers step at the same time, in
+several parts, none of which waits for another before the segment is complete: steps do not all take as long.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from limbeck.envs.host import HostEnv
 from limbeck.envs.workers import Workers
 from limbeck.rollout import Act, EpisodeStats
-from limbeck.types import Decision, EnvSpec, Observation, Policy, Segment
+from limbeck.types import PRIVILEGED, Decision, EnvSpec, Outcome, Policy, Segment
 
 Compiled = Callable[..., tuple[Any, PyTree]]
 """(params, carry, decision [B, ...], key, number of the decision, explore) -> (action [B, N], carry)"""
@@ -44,6 +45,89 @@ def start(workers: Workers, carry: PyTree) -> HostWorlds:
     return HostWorlds(decision, carry, np.zeros(workers.n, np.float32))
 
 
+class Move(NamedTuple):
+    """What became of an action, [B, ...] or a part of the worlds."""
+
+    action: np.ndarray
+    outcome: Outcome
+    episode_return: np.ndarray
+    """up to now, this step included"""
+    decision: Decision
+    """the next one"""
+
+    @property
+    def ended(self) -> np.ndarray:
+        """Where an episode is over."""
+        return self.decision.is_first  # pyright: ignore[reportReturnType]
+
+    @property
+    def whole(self) -> np.ndarray:
+        """Where an episode is over that was not lost."""
+        return self.ended & ~self.outcome.info["lost"]
+
+
+class Part:
+    """Worlds that step together: all of them, or some. `act` and `hear` in turns."""
+
+    def __init__(self, workers: Workers, some: slice, worlds: HostWorlds):
+        self.some = some
+        self.worlds: HostWorlds = jax.tree.map(lambda x: x[some], worlds)
+        self._workers = workers
+        self._action = np.empty((0, 0), np.int32)
+
+    def act(self, act: Compiled, view: tuple[str, ...], params: PyTree, key: PRNGKeyArray, t: int, explore: Any) -> None:
+        """Sends the worlds on their way; see `Compiled`. `view` is what is seen."""
+        seen = self.worlds.decision.within(view)
+        action, carry = act(params, self.worlds.carry, seen, key, np.int32(t), explore)
+        self._action = np.asarray(action, np.int32)
+        self._workers.send(self._action, self.some)
+        self.worlds = self.worlds._replace(carry=carry)
+
+    def hear(self) -> Move:
+        """Waits for what became of the action.
+
+        Raises:
+            WorldFailed: see `Workers.step`.
+        """
+        outcome, seen = self._workers.receive(self.some)
+        ended = outcome.terminated | outcome.truncated
+        last: Any = np.where(ended[:, None], np.int32(-1), self._action)
+        total = self.worlds.episode_return + outcome.reward
+        move = Move(self._action, outcome, total, Decision.about(seen, last, ended))
+        self.worlds = HostWorlds(move.decision, self.worlds.carry, np.where(ended, np.float32(0), total))
+        return move
+
+
+def parts(workers: Workers, worlds: HostWorlds) -> list[Part]:
+    """The worlds in as many parts of one size as they may fall into; the last may be smaller."""
+    size = -(-workers.n // workers.env.parts)
+    return [Part(workers, slice(i, min(i + size, workers.n)), worlds) for i in range(0, workers.n, size)]
+
+
+def moves(
+    each: list[Part], workers: Workers, act: Callable[[Part, int], None], goes_on: Callable[[int], bool]
+) -> Iterator[tuple[int, Move]]:
+    """What becomes of all parts' actions, as it comes: a part's number, and its move. No part waits for another.
+
+    Args:
+        each: the parts.
+        workers: where they are.
+        act: sends a part on its way, given the number of its decision: no two decisions of parts have the same.
+        goes_on: whether a part, by its number, goes on after the move that was yielded last.
+    """
+    steps, busy = [0] * len(each), list(range(len(each)))
+    for k in busy:
+        act(each[k], k)
+    while busy:
+        k = busy[workers.first([each[k].some for k in busy])]
+        steps[k] += 1
+        yield k, each[k].hear()
+        if goes_on(k):
+            act(each[k], steps[k] * len(each) + k)
+        else:
+            busy.remove(k)
+
+
 def collect(
     workers: Workers, act: Compiled, params: PyTree, worlds: HostWorlds, key: PRNGKeyArray, explore: Any, length: int
 ) -> tuple[HostWorlds, Segment, EpisodeStats]:
@@ -55,30 +139,31 @@ def collect(
     Raises:
         WorldFailed: see `Workers.step`.
     """
-    carry0, moved, decisions = worlds.carry, [], [worlds.decision]
-    finished = np.zeros(3, np.float32)
-    for t in range(length):
-        action, carry = act(params, worlds.carry, worlds.decision, key, np.int32(t), explore)
-        action = np.asarray(action, np.int32)
-        outcome, seen = workers.step(action)
-        ended = outcome.terminated | outcome.truncated
-        total = worlds.episode_return + outcome.reward
-        whole = ended & ~outcome.info["lost"]
-        finished += [whole.sum(), (whole * total).sum(), (whole & outcome.info["won"]).sum()]
-        decision = following(seen, action, ended)
-        worlds = HostWorlds(decision, carry, np.where(ended, np.float32(0), total))
-        decisions.append(decision)
-        moved.append((action, outcome.reward, outcome.terminated, np.float32(1) - outcome.truncated))
-    action, reward, terminated, mask = (np.stack(each) for each in zip(*moved, strict=True))
-    stacked: Any = jax.tree.map(lambda *each: np.stack(each), *decisions)
-    segment: Any = Segment(stacked, action, reward, terminated, mask, carry0)  # pyright: ignore[reportArgumentType]
-    return worlds, segment, EpisodeStats(*finished)  # pyright: ignore[reportArgumentType]
+    each = parts(workers, worlds)
+    made: list[list[Move]] = [[] for _ in each]
+
+    def ask(part: Part, t: int) -> None:
+        part.act(act, PRIVILEGED, params, key, t, explore)
+
+    for k, move in moves(each, workers, ask, lambda k: len(made[k]) < length):
+        made[k].append(move)
+    after = _side_by_side([part.worlds for part in each])
+    told = _side_by_side([jax.tree.map(lambda *steps: np.stack(steps), *some) for some in made], axis=1)
+    decisions = jax.tree.map(lambda first, rest: np.concatenate([first[None], rest]), worlds.decision, told.decision)
+    outcome, whole = told.outcome, told.whole
+    mask = np.float32(1) - outcome.truncated
+    segment: Any = Segment(decisions, told.action, outcome.reward, outcome.terminated, mask, worlds.carry)
+    sums = (whole.sum(), (whole * told.episode_return).sum(), (whole & outcome.info["won"]).sum())
+    return after, segment, EpisodeStats(*map(np.float32, sums))  # pyright: ignore[reportArgumentType]
 
 
-def following(seen: Observation, action: np.ndarray, ended: Any) -> Decision:
-    """The decision after a step."""
-    last: Any = np.where(ended[:, None], np.int32(-1), action)
-    return Decision.about(seen, last, ended)
+def _side_by_side(some: list[Any], axis: int = 0) -> Any:
+    """Parts of the worlds -> all worlds; one part, as it is."""
+    return some[0] if len(some) == 1 else jax.tree.map(lambda *each: _joined(each, axis), *some)
+
+
+def _joined(each: tuple[Any, ...], axis: int) -> Any:
+    return (np if isinstance(each[0], np.ndarray) else jnp).concatenate(each, axis)
 
 
 def shapes(spec: EnvSpec, worlds: int, length: int, carry: PyTree) -> Segment:
@@ -118,18 +203,19 @@ def play(
     log: list[list[tuple[float, int, bool]]] = [[] for _ in range(n)]
     params = jax.tree.map(np.asarray, params)  # a learner may have spread them over devices
     with Workers(env, n, seed_of(key_worlds)) as workers:
-        worlds, length, t = start(workers, policy.init_carry(n)), np.zeros(n, int), 0
-        while any(len(each) < q for each, q in zip(log, quota, strict=True)):
-            decision = worlds.decision.within(policy.view)
-            action, carry = act(params, worlds.carry, decision, key, np.int32(t), np.float32(explore))
-            action = np.asarray(action, np.int32)
-            outcome, seen = workers.step(action)
-            t, length = t + 1, length + 1
-            ended, total = np.asarray(outcome.terminated | outcome.truncated), worlds.episode_return + outcome.reward
-            for i in np.flatnonzero(ended & ~outcome.info["lost"]):
-                log[i].append((float(total[i]), int(length[i]), bool(outcome.info["won"][i])))
-            worlds = HostWorlds(following(seen, action, ended), carry, np.where(ended, np.float32(0), total))
-            length[ended] = 0
+        each, length = parts(workers, start(workers, policy.init_carry(n))), np.zeros(n, int)
+        places = [range(n)[part.some] for part in each]
+
+        def ask(part: Part, t: int) -> None:
+            part.act(act, policy.view, params, key, t, np.float32(explore))
+
+        for k, move in moves(each, workers, ask, lambda k: any(len(log[i]) < quota[i] for i in places[k])):
+            for j, i in enumerate(places[k]):
+                length[i] += 1
+                if move.whole[j]:
+                    log[i].append((float(move.episode_return[j]), int(length[i]), bool(move.outcome.info["won"][j])))
+                if move.ended[j]:
+                    length[i] = 0
         lost = len(workers.losses)
     counted = [episode for each, q in zip(log, quota, strict=True) for episode in each[:q]]
     returns, lengths, won = (np.array(each) for each in zip(*counted, strict=True))

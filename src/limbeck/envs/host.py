@@ -59,9 +59,11 @@ class HostEnv:
         timeout: seconds that a step, with the reset that may follow it, is waited for; a start is waited for five times as long.
         workers: processes at most for an evaluation; None: one per core. (A run has as many as it has worlds.)
         require: raises a `LimbeckError`, in one line, if the world cannot be made on this machine.
+        parts: the worlds fall into so many parts at most, none of which waits for another: actions for one are computed while the
+            others step, and a long step holds up nobody else (decision 12). 1: all step together.
 
     Raises:
-        BadSetting: a time-out or a number of workers that makes no sense, or a factory without a name.
+        BadSetting: a time-out, a number of workers or of parts that makes no sense, or a factory without a name.
     """
 
     spec: EnvSpec
@@ -70,12 +72,15 @@ class HostEnv:
     timeout: float = 60.0
     workers: int | None = None
     require: Callable[[], None] = nothing
+    parts: int = 8
 
     def __post_init__(self):
         if not self.timeout > 0:
             raise BadSetting(f"timeout is {self.timeout!r}; it must be a number of seconds above 0")
         if self.workers is not None and self.workers < 1:
             raise BadSetting(f"workers is {self.workers!r}; it must be at least 1")
+        if self.parts < 1:
+            raise BadSetting(f"parts is {self.parts!r}; it must be at least 1")
         if not all(self.factory.partition(":")):
             raise BadSetting(f"a factory is written package.module:function, not '{self.factory}'")
 

@@ -7,7 +7,7 @@ import select
 import socket
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -22,6 +22,7 @@ from limbeck.types import Observation, Outcome
 PATIENCE = 5
 """losses of one worker in a row, without a whole episode between them, before the world is given up"""
 LOG_BYTES = 1 << 20
+ALL = slice(None)
 
 
 class Workers:
@@ -46,6 +47,7 @@ class Workers:
         self._shared = view(mmap.mmap(self._memory_fd, 0), self._sizes)
         self._episode = [0] * n
         self._in_a_row = [0] * n
+        self._deadline = [0.0] * n
         self._workers: dict[int, Process] = {}
         self.close = weakref.finalize(self, _end_all, self._workers, self._memory_fd)
         try:
@@ -65,10 +67,10 @@ class Workers:
         """The processes, world by world."""
         return [self._workers[i].process.pid for i in range(self.n)]
 
-    def observe(self) -> Observation:
-        """What all worlds show, [B, ...]."""
+    def observe(self, some: slice = ALL) -> Observation:
+        """What worlds show, [B, ...], or some of them."""
         shared = self._shared
-        seen: Any = [array.copy() for array in (shared.obs, shared.state, shared.avail_actions, shared.alive)]
+        seen: Any = [array[some].copy() for array in (shared.obs, shared.state, shared.avail_actions, shared.alive)]
         return Observation(*seen)
 
     def step(self, action: np.ndarray) -> tuple[Outcome, Observation]:
@@ -82,26 +84,49 @@ class Workers:
         self.send(action)
         return self.receive()
 
-    def send(self, action: np.ndarray) -> None:
-        """The first half of `step`: all worlds are on their way."""
-        self._shared.action[...] = action
-        for each in self._workers.values():
+    def send(self, action: np.ndarray, some: slice = ALL) -> None:
+        """The first half of `step`: worlds are on their way, all of them or some."""
+        self._shared.action[some] = action
+        for i in self._places(some):
+            self._deadline[i] = time.monotonic() + self.env.timeout
             with suppress(OSError):  # `receive` will find it gone
-                each.channel.send(STEP)
+                self._workers[i].channel.send(STEP)
 
-    def receive(self) -> tuple[Outcome, Observation]:
-        """The second half of `step`: what became of them."""
-        failed = self._answers(range(self.n), self.env.timeout)
+    def first(self, sent: Sequence[slice]) -> int:
+        """Which of the parts that were sent is the first whose worlds have all answered, or whose time is over."""
+        missing = [{self._workers[i].channel.fileno() for i in self._places(some)} for some in sent]
+        part_of = {fd: k for k, fds in enumerate(missing) for fd in fds}
+        poll = select.poll()
+        for fd in part_of:
+            poll.register(fd, select.POLLIN)
+        deadlines = [min(self._deadline[i] for i in self._places(some)) for some in sent]
+        while all(missing):
+            ready = poll.poll(_milliseconds_to(min(deadlines)))
+            if not ready:
+                return deadlines.index(min(deadlines))
+            for fd, _ in ready:
+                poll.unregister(fd)
+                missing[part_of[fd]].discard(fd)
+        return missing.index(set())
+
+    def receive(self, some: slice = ALL) -> tuple[Outcome, Observation]:
+        """The second half of `step`: what became of the worlds that were sent."""
+        places = self._places(some)
+        failed = self._answers(places, self.env.timeout)
         self._restart(failed)
         for i, why in failed.items():
             self._write_off(i, why)
         shared = self._shared
-        came: Any = [array.copy() for array in (shared.reward, shared.terminated, shared.truncated, shared.won, shared.lost)]
+        arrays = (shared.reward, shared.terminated, shared.truncated, shared.won, shared.lost)
+        came: Any = [array[some].copy() for array in arrays]
         outcome = Outcome(*came[:3], info=dict(zip(("won", "lost"), came[3:], strict=True)))
-        for i in np.flatnonzero(outcome.terminated | outcome.truncated):
-            if i not in failed:
-                self._over(int(i))
-        return outcome, self.observe()
+        for i, over in zip(places, outcome.terminated | outcome.truncated, strict=True):
+            if over and i not in failed:
+                self._over(i)
+        return outcome, self.observe(some)
+
+    def _places(self, some: slice) -> range:
+        return range(self.n)[some]
 
     # -- losses ----------------------------------------------------------------------------------------------------------
 
@@ -152,6 +177,7 @@ class Workers:
         worlds = list(worlds)
         for i in worlds:
             self._spawn(i)
+            self._deadline[i] = time.monotonic() + START * self.env.timeout
         return self._answers(worlds, START * self.env.timeout)
 
     def _spawn(self, i: int) -> None:
@@ -176,9 +202,8 @@ class Workers:
         poll, failed = select.poll(), {}
         for fd in pending:
             poll.register(fd, select.POLLIN)
-        deadline = time.monotonic() + timeout
         while pending:
-            ready = poll.poll(1000 * max(0.0, deadline - time.monotonic()))
+            ready = poll.poll(_milliseconds_to(max(self._deadline[i] for i in pending.values())))
             if not ready:
                 return failed | {i: f"it gave no answer for {timeout:g} s" for i in pending.values()}
             for fd, _ in ready:
@@ -207,6 +232,10 @@ class Workers:
         if line["final"]:
             raise WorldFailed(line["error"])
         return line["error"]
+
+
+def _milliseconds_to(deadline: float) -> float:
+    return 1000 * max(0.0, deadline - time.monotonic())
 
 
 def _end_all(workers: dict[int, Process], memory_fd: int) -> None:
