@@ -37,7 +37,7 @@ class Options:
     """the students'"""
     kind: str = "gru"
     """gru, or mlp: students without memory"""
-    updates: int = 3000
+    updates: int = 6000
     """of each student"""
     rows: int = 200_000
     """decisions of the teacher that a student learns from"""

@@ -94,7 +94,7 @@ class Options:
     """the students': 40, or one for each agent"""
     unlike: tuple[str, str] = ("gru:40", "mlp:64")
     """of heterogeneous students: kind and width of one agent, and of the next, in turns"""
-    updates: int = 3000
+    updates: int = 6000
     """of each student"""
     data: int = 200_000
     """decisions of one agent of the teacher that a student learns from off line"""

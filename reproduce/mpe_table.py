@@ -46,6 +46,7 @@ RUNS = (
     Run("simple_spread", "vdn", 400_000, 32, VDN | {"gamma": 0.9}),
     Run("simple_spread", "mappo", 400_000, 32, MAPPO),
     Run("simple_spread", "mappo", 2_000_000, 128, MAPPO),
+    Run("simple_spread", "mappo", 10_000_000, 128, MAPPO | {"gamma": 0.95, "epochs": 10}),
 )
 
 

@@ -18,6 +18,11 @@ FENCE = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```", re.MULTILI
 RUNNABLE = {"bash", "python"}
 QUOTED = {"text", "json"}
 TIME_LIMIT = 600
+SHARED = {  # what `limbeck` does by itself, and Python's blocks do not: what one has compiled the next need not
+    "JAX_NUM_CPU_DEVICES": "2",
+    "JAX_COMPILATION_CACHE_DIR": str(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "limbeck"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+}
 
 
 class Block(NamedTuple):
@@ -35,7 +40,7 @@ def run_block(block: Block, folder: Path, where: str) -> None:
     # The environment that the tests run in comes first, so `limbeck` and `python` are the ones under test.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     command = ["bash", "-euo", "pipefail", "-c", block.text] if block.language == "bash" else [sys.executable, "-c", block.text]
-    env = {**os.environ, "PATH": path, "MPLBACKEND": "agg"}
+    env = {**os.environ, "PATH": path, "MPLBACKEND": "agg", **SHARED}
     ran = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
     assert ran.returncode == 0, (
         f"{where} line {block.line} exits with {ran.returncode}:\n{ran.stdout[-2000:]}\n{ran.stderr[-4000:]}"

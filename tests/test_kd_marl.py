@@ -1,6 +1,7 @@
 """KD-MARL: relations, roles and every other term by hand; what is recorded; unlike students; who learns; learning."""
 
 import dataclasses
+import itertools
 import math
 from functools import cache, partial
 from typing import Any
@@ -125,9 +126,29 @@ def test_the_loss_of_roles_by_hand():
     own = jnp.array([[[2.0, 0.0], [4.0, 0.0]], [[0.0, 2.0], [0.0, 9.0]], [[1.0, 1.0], [0.0, 9.0]]])[:, None]
     taught = jnp.array([[[1.0, 0.0], [1.0, 0.0]]] * 3)[:, None]
     weight = jnp.array([[1.0, 1.0], [1.0, 0.0], [1.0, 0.0]])[:, None]
-    loss = match_roles(own, taught, weight, jnp.zeros((3, 1), bool))
+    same = jnp.stack([jnp.eye(2)] * 2)
+    loss = match_roles(own, same, taught, weight, jnp.zeros((3, 1), bool))
     assert loss == pytest.approx((3 * (1 - 1 / math.sqrt(2)) + 0) / 4, rel=1e-5)
-    assert (jax.grad(lambda t: match_roles(own, t, weight, jnp.zeros((3, 1), bool)))(taught) == 0).all()
+    turned = match_roles(own, same.at[1].set(jnp.array([[0.0, 1.0], [-1.0, 0.0]])), taught, weight, jnp.zeros((3, 1), bool))
+    assert turned == pytest.approx((3 * (1 - 1 / math.sqrt(2)) + 1) / 4, rel=1e-5), "a quarter turn of agent 1"
+    assert (jax.grad(lambda t: match_roles(own, same, t, weight, jnp.zeros((3, 1), bool)))(taught) == 0).all()
+
+
+@pytest.mark.parametrize("every", [4, 1])
+def test_roles_of_many_short_episodes_are_counted_like_those_of_few_long_ones(key, every):
+    own, taught, roles = (jax.random.normal(key, size) for size in ((20, 2, 3, 4), (20, 2, 3, 6), (3, 4, 6)))
+    weight = (jax.random.uniform(key, (20, 2, 3)) < 0.7).astype(jnp.float32)
+    begins = range(0, 20, every)
+    errors, total = 0.0, 0.0
+    for world, agent, begin in itertools.product(range(2), range(3), begins):
+        here = slice(begin, begin + every), world, agent
+        count = float(weight[here].sum())
+        a, b = (np.average(x[here], 0, weight[here]) if count else np.zeros(x.shape[-1]) for x in (own, taught))
+        a = a @ np.asarray(roles[agent])
+        errors += count * (1 - a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-8))
+        total += count
+    is_first = jnp.zeros((20, 2), bool).at[jnp.array(begins)].set(True)
+    assert jax.jit(match_roles)(own, roles, taught, weight, is_first) == pytest.approx(errors / total, rel=1e-4)
 
 
 # -- the whole, by hand ----------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ gradient from them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -92,19 +93,33 @@ def match_relations(
     return masked_mean(of_pairs, pairs), masked_mean(huber(angles(features) - angles(target), 1.0), triples)
 
 
+FEW = 8
+"""parts of episodes in a chunk that are worth a program of their own: hardly a chunk has more, and one for as many as there can be
+takes four times as long"""
+
+
 def match_roles(
-    features: Float[Array, "L *b N K"],
+    features: Float[Array, "L *b N H"],
+    roles: Float[Array, "N H K"],
     target: Float[Array, "L *b N K"],
     weight: Float[Array, "L *b N"],
     is_first: Bool[Array, "L *b"],
 ) -> Float[Array, ""]:
     """1 - cosine of what both are on average over L decisions, or an episode's part of them: what varies slowly in a behaviour.
 
-    A mean over decisions that count, of agents that count.
+    `roles` is each agent's linear map from its features to the target's. A mean over decisions that count, of agents that count.
     """
-    own, total = window_means(features, weight, is_first)
-    taught, _ = window_means(jax.lax.stop_gradient(target), weight, is_first)
-    return masked_mean(1.0 - cosine(own, taught), total)
+    target = jax.lax.stop_gradient(target)
+
+    def compare(windows: int) -> Array:
+        own, _ = window_means(features, weight, is_first, windows)
+        taught, total = window_means(target, weight, is_first, windows)
+        return masked_mean(1.0 - cosine(jnp.einsum("...nh,nhk->...nk", own, roles), taught), total)
+
+    longest = features.shape[0] + 1
+    if longest <= FEW:
+        return compare(longest)
+    return jax.lax.cond(is_first.sum(0).max() < FEW, partial(compare, FEW), partial(compare, longest))
 
 
 def over_agents(error: Float[Array, "*b N"], counts: Bool[Array, "*b N"], mean: bool = True) -> Float[Array, ""]:
