@@ -9,10 +9,8 @@ import dataclasses
 from pathlib import Path
 
 import campaign
-import tyro
 from rich.console import Console
 
-from limbeck.cli import prepare_devices
 from limbeck.methods.bases import BASES
 from limbeck.runs import RunConfig
 
@@ -76,5 +74,4 @@ def table(found: dict[tuple[str, str], list[dict]], options: Options, what: str,
 
 
 if __name__ == "__main__":
-    prepare_devices()
-    main(tyro.cli(Options))
+    campaign.start(main, Options)

@@ -1,14 +1,19 @@
 """What the tables of this folder share: runs that are not repeated, and cells with intervals."""
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import jax
+import tyro
 from rich.console import Console
 
 from limbeck import runs, stats
+from limbeck.cli import prepare_devices
+from limbeck.errors import LimbeckError
 from limbeck.evaluate import evaluate
 from limbeck.progress import live
 from limbeck.runs import RunConfig
@@ -64,9 +69,25 @@ def kept(students: Sequence[dict[str, Any]], teachers: Sequence[dict[str, Any]])
     return sum(each["win_rate"] for each in students) / won if won else None
 
 
+def retained(students: Sequence[dict[str, Any]]) -> float | None:
+    """What is kept on average over seeds. None: of some teacher there is nothing to keep."""
+    each = [row["retention"] for row in students]
+    return None if None in each else fmean(each)
+
+
 def percent(share: float | None, sign: str = "%") -> str:
     """A cell; a dash where there is nothing to say."""
     return "-" if share is None else f"{100 * share:.0f}{sign}"
+
+
+def start(main: Callable[[Any], None], options: type) -> None:
+    """A script: its options from the command line, and one line for what the user can mend."""
+    try:
+        prepare_devices()
+        main(tyro.cli(options))
+    except LimbeckError as error:
+        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def write(page: str | None, text: str, mark: str, console: Console) -> None:

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import campaign
-import tyro
 from rich.console import Console
 
-from limbeck.cli import prepare_devices
 from limbeck.runs import RunConfig
 
 HARD, EASY = {"sight_range": 2.0}, {}
@@ -88,5 +86,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    prepare_devices()
-    main(tyro.cli(Options))
+    campaign.start(main, Options)

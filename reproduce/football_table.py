@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import campaign
-import tyro
 from rich.console import Console
 
 from limbeck import runs
-from limbeck.cli import prepare_devices
 from limbeck.runs import RunConfig
 
 TEACHERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -103,5 +101,4 @@ def config(name: str, scenario: str, seed: int, options: Options) -> RunConfig:
 
 
 if __name__ == "__main__":
-    prepare_devices()
-    main(tyro.cli(Options))
+    campaign.start(main, Options)

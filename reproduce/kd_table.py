@@ -13,13 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import campaign
-import tyro
-from kd_pareto import common
 from mpe_table import MAPPO
 from rich.console import Console
 
 from limbeck import runs
-from limbeck.cli import prepare_devices
 from limbeck.errors import BadSetting, unknown
 from limbeck.methods.kd_marl import PRESETS
 from limbeck.runs import RunConfig
@@ -135,7 +132,8 @@ def episodes(options: Options) -> int:
 
 def told(name: str, seed: int) -> dict[str, Any]:
     """What all runs of a task are told."""
-    return common(seed, TASKS[name].worlds)
+    rest = {"evaluations": 2, "evaluation_episodes": 64, "checkpoint_seconds": 600.0}
+    return {"seed": seed, "worlds": TASKS[name].worlds, **rest}
 
 
 def steps(name: str, options: Options) -> int:
@@ -222,5 +220,4 @@ def score(seeds: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    prepare_devices()
-    main(tyro.cli(Options))
+    campaign.start(main, Options)

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import campaign
-import tyro
 from rich.console import Console
 
 from limbeck import runs
-from limbeck.cli import prepare_devices
 from limbeck.plots import Panel, draw
 from limbeck.runs import RunConfig
 
@@ -104,5 +102,4 @@ def table(found: dict[tuple[str, str], list[dict]], options: Options) -> str:
 
 
 if __name__ == "__main__":
-    prepare_devices()
-    main(tyro.cli(Options))
+    campaign.start(main, Options)

@@ -13,10 +13,8 @@ import campaign
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from rich.console import Console
 
-from limbeck.cli import prepare_devices
 from limbeck.envs.probe import GAMES, Matrix
 from limbeck.learn import Learner
 from limbeck.methods.bases import BASES, build
@@ -110,5 +108,4 @@ def grid(values: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    prepare_devices()
-    main(tyro.cli(Options))
+    campaign.start(main, Options)

@@ -12,11 +12,9 @@ from typing import Any
 import campaign
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from jax import Array
 from rich.console import Console
 
-from limbeck.cli import prepare_devices
 from limbeck.envs import registry
 from limbeck.envs.mpe.particles import FRICTION, MOVES, SECONDS, WILL, length
 from limbeck.evaluate import AT_RANDOM, evaluate
@@ -140,5 +138,4 @@ def towards(goal: Array, velocity: Array) -> Array:
 
 
 if __name__ == "__main__":
-    prepare_devices()
-    main(tyro.cli(Options))
+    campaign.start(main, Options)

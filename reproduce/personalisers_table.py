@@ -10,11 +10,9 @@ from pathlib import Path
 
 import campaign
 import jax
-import tyro
 from rich.console import Console
 
 from limbeck import runs
-from limbeck.cli import prepare_devices
 from limbeck.cost import cost
 from limbeck.methods.ptde import PERSONALISERS
 from limbeck.runs import RunConfig
@@ -71,5 +69,4 @@ def config(form: str, seed: int, options: Options) -> RunConfig:
 
 
 if __name__ == "__main__":
-    prepare_devices()
-    main(tyro.cli(Options))
+    campaign.start(main, Options)

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import campaign
-import tyro
 from rich.console import Console
 
-from limbeck.cli import prepare_devices
 from limbeck.envs import registry
 from limbeck.envs.hunters import baselines
 from limbeck.evaluate import evaluate
@@ -89,5 +87,4 @@ def cells(seeds: list[dict[str, dict]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    prepare_devices()
-    main(tyro.cli(Options))
+    campaign.start(main, Options)

@@ -7,10 +7,8 @@ import dataclasses
 
 import campaign
 import jax
-import tyro
 from rich.console import Console
 
-from limbeck.cli import prepare_devices
 from limbeck.envs.probe import WORLDS
 from limbeck.errors import NotOffered
 from limbeck.evaluate import evaluator
@@ -65,5 +63,4 @@ def returns(game: str, method: str, seed: int) -> str:
 
 
 if __name__ == "__main__":
-    prepare_devices()
-    main(tyro.cli(Options))
+    campaign.start(main, Options)

@@ -14,11 +14,9 @@ from typing import Any
 import campaign
 import jax
 import numpy as np
-import tyro
 from rich.console import Console
 
 from limbeck import runs
-from limbeck.cli import prepare_devices
 from limbeck.envs import registry
 from limbeck.envs.ranking import Ranking
 from limbeck.envs.ranking.judge import judge, measure
@@ -148,5 +146,4 @@ RANKERS: dict[str, Callable[[Lists, Lists, int], np.ndarray]] = {
 
 
 if __name__ == "__main__":
-    prepare_devices()
-    main(tyro.cli(Options))
+    campaign.start(main, Options)

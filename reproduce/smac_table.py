@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import campaign
-import tyro
 from rich.console import Console
 
 from limbeck import runs
-from limbeck.cli import prepare_devices
 from limbeck.runs import RunConfig
 
 STEPS = {"smac/3s_vs_5z": 600_000, "smac/3m": 300_000, "smac/2s3z": 150_000, "smac/5m_vs_6m": 100_000}
@@ -95,5 +93,4 @@ def cell(rates: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    prepare_devices()
-    main(tyro.cli(Options))
+    campaign.start(main, Options)

@@ -21,15 +21,13 @@ import campaign
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
-from limbeck.cli import prepare_devices
 from limbeck.envs import registry
 from limbeck.envs.base import AutoReset
-from limbeck.errors import BadSetting, LimbeckError
+from limbeck.errors import BadSetting
 from limbeck.learn import usable_devices
 
 SAME = ("3m", "2s3z", "3s_vs_5z", "5m_vs_6m", "6h_vs_8z", "3s5z_vs_3s6z", "27m_vs_30m")
@@ -156,8 +154,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    prepare_devices()
-    try:
-        main(tyro.cli(Options))
-    except LimbeckError as error:
-        raise SystemExit(f"smax_speed: {error}") from None
+    campaign.start(main, Options)

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import campaign
-import tyro
 from rich.console import Console
 
 from limbeck import runs
-from limbeck.cli import prepare_devices
 from limbeck.runs import RunConfig
 
 MAPS: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -86,5 +84,4 @@ def both(name: str, battle: str, seed: int, options: Options, console: Console) 
 
 
 if __name__ == "__main__":
-    prepare_devices()
-    main(tyro.cli(Options))
+    campaign.start(main, Options)

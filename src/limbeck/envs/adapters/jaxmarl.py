@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from limbeck.envs.adapters.jaxmarl_families import family_of
 from limbeck.envs.adapters.spaces import actions_of
-from limbeck.envs.adapters.team import Made
+from limbeck.envs.adapters.team import Made, stops_after
 from limbeck.errors import BadSetting, unknown
 from limbeck.types import EnvSpec, Observation, Outcome
 
@@ -122,9 +122,7 @@ class JaxmarlWorld:
             self._masked = False
 
     def _measure(self, name: str, settings: JaxmarlSettings) -> EnvSpec:
-        limit, n = settings.episode_limit or self._own_limit, len(self._agents)
-        if limit is None:
-            raise BadSetting("the environment does not say after how many steps it stops; set episode_limit")
+        limit, n = stops_after(settings.episode_limit or self._own_limit), len(self._agents)
         if self._own_limit is not None and limit > self._own_limit:
             raise BadSetting(f"episode_limit is {limit}, but {name} stops after {self._own_limit} steps by itself; see options")
         slots, others = tuple((i * self._width, (i + 1) * self._width) for i in range(n)), ()

@@ -160,9 +160,7 @@ class Team:
         """What environments can be asked only after a first reset."""
         env, rules = self._table.env, self._rules
         self._state = state_of(env) if rules.state == "auto" else None
-        self._limit = rules.episode_limit or limit_of(env)
-        if self._limit is None:
-            raise BadSetting("the environment does not say after how many steps it stops; set episode_limit")
+        self._limit = stops_after(rules.episode_limit or limit_of(env))
 
     def _look(self, moment: Moment) -> None:
         """What all of them see, padded."""
@@ -197,6 +195,17 @@ def limit_of(env: Any) -> int | None:
             if isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0:
                 return int(value)
     return None
+
+
+def stops_after(limit: int | None) -> int:
+    """The steps after which an episode is truncated.
+
+    Raises:
+        BadSetting: nobody has said.
+    """
+    if limit is None:
+        raise BadSetting("the environment does not say after how many steps it stops; set episode_limit")
+    return limit
 
 
 def state_of(env: Any) -> Callable[[], Any] | None:
