@@ -13,7 +13,7 @@ from rich.console import Console
 
 from limbeck import runs, stats
 from limbeck.cli import prepare_devices
-from limbeck.errors import LimbeckError
+from limbeck.errors import in_one_line
 from limbeck.evaluate import evaluate
 from limbeck.progress import live
 from limbeck.runs import RunConfig
@@ -57,7 +57,9 @@ def metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def cell(values: Sequence[float], digits: int = 0) -> str:
-    """Mean over seeds, its 95 % interval, and each seed."""
+    """Mean over seeds, its 95 % interval, and each seed; of one seed, the number."""
+    if len(values) == 1:
+        return f"{values[0]:.1f} (one seed)"
     mean = stats.mean_ci(list(values))
     each = ", ".join(f"{value:.{digits}f}" for value in values)
     return f"{mean.value:.1f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}] ({each})"
@@ -82,12 +84,9 @@ def percent(share: float | None, sign: str = "%") -> str:
 
 def start(main: Callable[[Any], None], options: type) -> None:
     """A script: its options from the command line, and one line for what the user can mend."""
-    try:
+    with in_one_line(Path(sys.argv[0]).stem):
         prepare_devices()
         main(tyro.cli(options))
-    except LimbeckError as error:
-        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def write(page: str | None, text: str, mark: str, console: Console) -> None:

@@ -520,7 +520,8 @@ def test_a_unified_latent_helps_a_little():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", gated(["copa", "csrl"], "copa"))
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["copa", "csrl"])
 def test_a_word_at_the_beginning_of_an_interval_is_enough_where_orders_stand(name):
     trained = learned(ORDERS, METHODS_HERE[name](ORDERS.spec, interval=4, latent=16, **SMALL), 60_000)
     assert played(ORDERS, trained) > 0.95 * ORDERS.optimum > ORDERS.local_optimum

@@ -180,7 +180,7 @@ LEVER, WHISPER = probe.Lever(length=2), probe.whisper(length=2)
 def teacher(encrypted, personaliser="gip"):
     env = WHISPER if encrypted else LEVER
     algorithm = ptde.teacher(env.spec, TeacherSettings(personaliser=personaliser, latent=16, **SMALL))
-    return train(env, algorithm, steps=60_000, worlds=16, devices=1)
+    return train(env, algorithm, steps=40_000, worlds=16, devices=1)
 
 
 @cache

@@ -27,7 +27,7 @@ SMALL = [
     "--updates",
     "1",
 ]
-TRAIN = ["train", "qmix", "--env", "probe/switch", "--steps", "200000", "--worlds", "4", "--devices", "2", "--seed", "5", *SMALL]
+TRAIN = ["train", "qmix", "--env", "probe/switch", "--steps", "80000", "--worlds", "4", "--devices", "2", "--seed", "5", *SMALL]
 OFTEN = ["--checkpoint-seconds", "0.05", "--evaluation-episodes", "16"]
 PROGRAM = "import sys; from limbeck.cli import main; main(sys.argv[1:])"
 

@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from limbeck import arguments
-from limbeck.errors import BadSetting, Interrupted, LimbeckError, unknown
+from limbeck.errors import BadSetting, LimbeckError, in_one_line, unknown
 
 USAGE = """usage: limbeck VERB ...
 
@@ -32,18 +32,9 @@ USAGE = """usage: limbeck VERB ...
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point. Exit codes: 0 well; 2 the user can mend it, one line says how; 130 stopped by the user."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
+    with in_one_line("limbeck"):
         prepare_devices()
         _dispatch(words)
-    except LimbeckError as error:
-        print(f"limbeck: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Interrupted as how:
-        print(f"limbeck: {how}", file=sys.stderr)
-        sys.exit(130)
-    except KeyboardInterrupt:
-        print("limbeck: stopped", file=sys.stderr)
-        sys.exit(130)
 
 
 def _dispatch(words: list[str]) -> None:

@@ -1,6 +1,8 @@
 """Errors that a user can act on: one line that says what was wrong, what would be right, and what to do."""
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -75,3 +77,19 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     near = SequenceMatcher(None, name.lower(), ranked[0].lower()).ratio() >= 0.5
     question = f"did you mean '{ranked[0]}'? " if near else ""
     return UnknownName(f"unknown {kind} '{name}'; {question}Known: {', '.join(ranked)}")
+
+
+@contextmanager
+def in_one_line(program: str) -> Iterator[None]:
+    """What ends a program is told in a line that begins with its name."""
+    try:
+        yield
+    except LimbeckError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Interrupted as how:
+        print(f"{program}: {how}", file=sys.stderr)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print(f"{program}: stopped", file=sys.stderr)
+        sys.exit(130)

@@ -128,7 +128,8 @@ def pareto(points: Mapping[str, tuple[float, float]], path: Path, title: str = "
     axes.set(xscale="log", xlabel=LABELS["flops"], ylabel=LABELS.get(metric, metric), title=title)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_ylim(bottom=min([-0.03, *(kept for _, kept in points.values())]))
+    heights = [kept for _, kept in points.values()]
+    axes.set_ylim(min([-0.03, *heights]), max([1.0, *heights]) + 0.1)  # names stand above their points
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
