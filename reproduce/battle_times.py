@@ -19,10 +19,8 @@ from unittest.mock import patch
 import campaign
 import jax
 import jax.numpy as jnp
-import tyro
 from rich.console import Console
 
-from limbeck.cli import prepare_devices
 from limbeck.envs import registry
 from limbeck.envs.base import AutoReset
 from limbeck.envs.smac import engine, opponent
@@ -52,6 +50,7 @@ class Options:
 
 
 def main(options: Options) -> None:
+    jax.config.update("jax_enable_compilation_cache", False)  # compile times are given
     console = Console()
     rows = [row(name, options) for name in options.maps]
     head = ["map", "steps/s on one core", *(f"{stage}, %" for stage in (LOOK, *STAGES)), "compiled in"]
@@ -111,7 +110,4 @@ def timed(run: Callable[[], Any]) -> tuple[Any, float]:
 
 
 if __name__ == "__main__":
-    options = tyro.cli(Options)
-    prepare_devices()
-    jax.config.update("jax_enable_compilation_cache", False)  # compile times are given
-    main(options)
+    campaign.start(main, Options)

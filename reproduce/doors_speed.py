@@ -33,6 +33,7 @@ from limbeck.envs.football.game import ACTIONS, Game
 from limbeck.envs.host import HostEnv
 from limbeck.envs.worker import build
 from limbeck.envs.workers import Workers
+from limbeck.errors import in_one_line
 from limbeck.hosted import collect, compiled, start
 
 SEGMENT = 50
@@ -171,4 +172,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    with in_one_line("doors_speed"):
+        main(tyro.cli(Options))

@@ -76,21 +76,15 @@ ROWS: dict[str, Settings] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """What the reproduction can be told."""
+class Plan:
+    """What the table and the curve of `kd_pareto.py` can be told."""
 
     out: str = "runs/kd_table"
-    tasks: tuple[str, ...] = tuple(TASKS)
-    rows: tuple[str, ...] = tuple(ROWS)
     seeds: int = 3
     steps: dict[str, int] = dataclasses.field(default_factory=dict)
     """of the teachers, by task, where not as in `TASKS`: --steps 3m 500000 2s3z 1000000"""
     hidden: int = 256
     """the teachers' width"""
-    widths: str = "40"
-    """the students': 40, or one for each agent"""
-    unlike: tuple[str, str] = ("gru:40", "mlp:64")
-    """of heterogeneous students: kind and width of one agent, and of the next, in turns"""
     updates: int = 6000
     """of each student"""
     data: int = 200_000
@@ -100,6 +94,18 @@ class Options:
     """divides every budget, for a trial"""
     page: str | None = None
     """a page (docs/results.md) between whose markers the table goes; None: print it only"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Plan):
+    """What the reproduction can be told."""
+
+    tasks: tuple[str, ...] = tuple(TASKS)
+    rows: tuple[str, ...] = tuple(ROWS)
+    widths: str = "40"
+    """the students': 40, or one for each agent"""
+    unlike: tuple[str, str] = ("gru:40", "mlp:64")
+    """of heterogeneous students: kind and width of one agent, and of the next, in turns"""
 
 
 def main(options: Options) -> None:
@@ -112,11 +118,9 @@ def main(options: Options) -> None:
     for name in options.tasks:
         teachers, found = [], {row: [] for row in options.rows}
         for seed in range(options.seeds):
-            path = teacher_path(name, seed, options)
-            teachers.append(campaign.played(teacher_config(name, seed, options), path, episodes(options), console))
+            teachers.append(teacher(name, seed, options, console))
             for row, students in found.items():
-                config = runs.of_student(path, settings=student_settings(name, row, path, options), **told(name, seed))
-                students.append(campaign.judged(config, student_path(path, row, options), episodes(options), console))
+                students.append(student(name, row, seed, options, console))
         lines += table(name, teachers, found)
     head = ["task", "team", "wins, %, or return", "kept, %", "FLOPs per decision", "times fewer"]
     campaign.write(options.page, campaign.markdown(head, lines), "kd", console)
@@ -125,33 +129,46 @@ def main(options: Options) -> None:
 # -- what is run -----------------------------------------------------------------------------------------------------------
 
 
-def episodes(options: Options) -> int:
+def teacher(name: str, seed: int, options: Plan, console: Console) -> dict[str, Any]:
+    """One of them, judged."""
+    config, path = teacher_config(name, seed, options), teacher_path(name, seed, options)
+    return campaign.played(config, path, episodes(options), console)
+
+
+def student(name: str, row: str, seed: int, options: Options, console: Console) -> Found:
+    """One of that teacher's, judged in the same episodes as it."""
+    path = teacher_path(name, seed, options)
+    config = runs.of_student(path, settings=student_settings(name, row, options), **told(name, seed))
+    return campaign.judged(config, student_path(path, row, options), episodes(options), console)
+
+
+def episodes(options: Plan) -> int:
     """Greedy ones of each policy."""
     return max(options.episodes // options.shorten, 16)
 
 
 def told(name: str, seed: int) -> dict[str, Any]:
     """What all runs of a task are told."""
-    rest = {"evaluations": 2, "evaluation_episodes": 64, "checkpoint_seconds": 600.0}
-    return {"seed": seed, "worlds": TASKS[name].worlds, **rest}
+    often = {"evaluations": 2, "evaluation_episodes": 64, "checkpoint_seconds": 600.0}
+    return {"seed": seed, "worlds": TASKS[name].worlds} | often
 
 
-def steps(name: str, options: Options) -> int:
+def steps(name: str, options: Plan) -> int:
     """The teacher's budget."""
     return max(options.steps.get(name, TASKS[name].steps) // options.shorten, 1)
 
 
-def updates(options: Options) -> int:
+def updates(options: Plan) -> int:
     """A student's budget."""
     return max(options.updates // options.shorten, 1)
 
 
-def teacher_path(name: str, seed: int, options: Options) -> Path:
+def teacher_path(name: str, seed: int, options: Plan) -> Path:
     """Where a teacher is kept: the name holds what distinguishes it."""
     return Path(options.out) / f"mappo{options.hidden}-{name}-{steps(name, options)}-{seed}"
 
 
-def teacher_config(name: str, seed: int, options: Options) -> RunConfig:
+def teacher_config(name: str, seed: int, options: Plan) -> RunConfig:
     """limbeck's MAPPO, of the width asked for."""
     settings = TASKS[name].teacher | {"hidden": options.hidden}
     return RunConfig("mappo", TASKS[name].env, settings=settings, steps=steps(name, options), **told(name, seed))
@@ -164,12 +181,12 @@ def student_path(teacher: Path, row: str, options: Options) -> Path:
     return teacher.with_name(f"{teacher.name}-{row.replace(' ', '_')}-{kind}-{data(options)}-{updates(options)}")
 
 
-def data(options: Options) -> int:
+def data(options: Plan) -> int:
     """Decisions recorded off line; a short trial still needs some to hold out."""
     return max(options.data // options.shorten, 4000)
 
 
-def student_settings(name: str, row: str, teacher: Path, options: Options) -> Settings:
+def student_settings(name: str, row: str, options: Options) -> Settings:
     """What a row's students are told."""
     task, n_agents = TASKS[name], runs.make_env(RunConfig("mappo", TASKS[name].env)).spec.n_agents
     settings = {"widths": options.widths, "rows": data(options), "updates": updates(options)} | task.student | ROWS[row]

@@ -23,6 +23,7 @@ import tyro
 from limbeck.envs import registry
 from limbeck.envs.mpe.spread import REACH, SpreadState
 from limbeck.envs.mpe.talk import TalkState
+from limbeck.errors import in_one_line
 
 OUT = Path(__file__).parents[1] / "tests" / "data" / "mpe_reference.npz"
 CROWD = 0.25
@@ -211,4 +212,5 @@ def _far(ours: Any, theirs: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    with in_one_line("mpe_reference"):
+        main(tyro.cli(Options))

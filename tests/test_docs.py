@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import pytest
 
 from limbeck.envs import smac
@@ -20,7 +21,7 @@ QUOTED = {"text", "json"}
 TIME_LIMIT = 600
 SHARED = {  # what `limbeck` does by itself, and Python's blocks do not: what one has compiled the next need not
     "JAX_NUM_CPU_DEVICES": "2",
-    "JAX_COMPILATION_CACHE_DIR": str(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "limbeck"),
+    "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
 }
 

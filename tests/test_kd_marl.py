@@ -116,7 +116,7 @@ def test_agents_in_one_place_have_finite_gradients():
 def test_means_over_an_episodes_part_of_a_window_by_hand():
     x = jnp.array([1.0, 3.0, 9.0, 5.0])[:, None, None, None]
     is_first = jnp.array([False, False, True, False])[:, None]
-    means, total = window_means(x, jnp.array([1.0, 1.0, 0.0, 1.0])[:, None, None], is_first)
+    means, total = window_means(x, jnp.array([1.0, 1.0, 0.0, 1.0])[:, None, None], is_first, 5)
     np.testing.assert_allclose(means[:, 0, 0, 0], [2, 5, 0, 0, 0])
     np.testing.assert_allclose(total[:, 0, 0], [2, 1, 0, 0, 0])
 

@@ -151,13 +151,13 @@ def triples_of(weight: Float[Array, "*b N"]) -> Float[Array, "*b N N N"]:
 
 
 def window_means(
-    x: Float[Array, "L *b N H"], weight: Float[Array, "L *b N"], is_first: Bool[Array, "L *b"], windows: int | None = None
+    x: Float[Array, "L *b N H"], weight: Float[Array, "L *b N"], is_first: Bool[Array, "L *b"], windows: int
 ) -> tuple[Float[Array, "W *b N H"], Float[Array, "W *b N"]]:
     """(mean of x over each episode's part of the L decisions, how much weight was in it), of the first `windows` of them (W).
 
-    None: all that there can be, which is L + 1, and most of them are empty.
+    There can be L + 1, and most of those are empty.
     """
-    episode = jax.nn.one_hot(jnp.cumsum(is_first, 0), windows or x.shape[0] + 1)
+    episode = jax.nn.one_hot(jnp.cumsum(is_first, 0), windows)
     parts = jnp.einsum("l...w,l...n->wl...n", episode, weight)
     total = parts.sum(1)
     return jnp.einsum("wl...n,l...nh->w...nh", parts, x) / jnp.maximum(total, 1.0)[..., None], total

@@ -47,7 +47,7 @@ class Workers:
         self._shared = view(mmap.mmap(self._memory_fd, 0), self._sizes)
         self._episode = [0] * n
         self._in_a_row = [0] * n
-        self._deadline = [0.0] * n
+        self._asked_at = [0.0] * n
         self._workers: dict[int, Process] = {}
         self.close = weakref.finalize(self, _end_all, self._workers, self._memory_fd)
         try:
@@ -88,7 +88,7 @@ class Workers:
         """The first half of `step`: worlds are on their way, all of them or some."""
         self._shared.action[some] = action
         for i in self._places(some):
-            self._deadline[i] = time.monotonic() + self.env.timeout
+            self._asked_at[i] = time.monotonic()
             with suppress(OSError):  # `receive` will find it gone
                 self._workers[i].channel.send(STEP)
 
@@ -99,11 +99,11 @@ class Workers:
         poll = select.poll()
         for fd in part_of:
             poll.register(fd, select.POLLIN)
-        deadlines = [min(self._deadline[i] for i in self._places(some)) for some in sent]
+        asked_at = [min(self._asked_at[i] for i in self._places(some)) for some in sent]
         while all(missing):
-            ready = poll.poll(_milliseconds_to(min(deadlines)))
+            ready = poll.poll(_milliseconds_to(min(asked_at) + self.env.timeout))
             if not ready:
-                return deadlines.index(min(deadlines))
+                return asked_at.index(min(asked_at))
             for fd, _ in ready:
                 poll.unregister(fd)
                 missing[part_of[fd]].discard(fd)
@@ -177,7 +177,7 @@ class Workers:
         worlds = list(worlds)
         for i in worlds:
             self._spawn(i)
-            self._deadline[i] = time.monotonic() + START * self.env.timeout
+            self._asked_at[i] = time.monotonic()
         return self._answers(worlds, START * self.env.timeout)
 
     def _spawn(self, i: int) -> None:
@@ -203,7 +203,7 @@ class Workers:
         for fd in pending:
             poll.register(fd, select.POLLIN)
         while pending:
-            ready = poll.poll(_milliseconds_to(max(self._deadline[i] for i in pending.values())))
+            ready = poll.poll(_milliseconds_to(max(self._asked_at[i] for i in pending.values()) + timeout))
             if not ready:
                 return failed | {i: f"it gave no answer for {timeout:g} s" for i in pending.values()}
             for fd, _ in ready:
