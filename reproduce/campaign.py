@@ -51,6 +51,29 @@ def _evaluated(config: RunConfig, path: Path, episodes: int, console: Console, e
     return {name: row | {"seconds": seconds} for name, row in zip(names, table.rows, strict=True)}
 
 
+FIGURES = ("win_rate", "return", "retention", "flops", "flops_ratio", "parameters")
+
+
+class Records:
+    """Figures measured before, on whatever machine: lines of JSON, `{"run": the folder's name, "policies": {name: figures}}`.
+
+    A table of many days is made of many sittings; folders of runs do not outlive them all.
+    """
+
+    def __init__(self, path: str | None):
+        self.path = Path(path) if path else None
+        lines = self.path.read_text().splitlines() if self.path and self.path.exists() else []
+        self.found: dict[str, dict[str, dict[str, Any]]] = {line["run"]: line["policies"] for line in map(json.loads, lines)}
+
+    def add(self, run: str, policies: dict[str, dict[str, Any]]) -> None:
+        """Kept at once, so that nothing is lost when the next run is cut off."""
+        self.found[run] = {name: {key: row[key] for key in FIGURES if key in row} for name, row in policies.items()}
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a") as file:
+                file.write(json.dumps({"run": run, "policies": self.found[run]}) + "\n")
+
+
 def metrics(path: Path) -> list[dict[str, Any]]:
     """What a run wrote down while it learned."""
     return RunFolder.open(path).metrics()

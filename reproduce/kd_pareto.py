@@ -14,7 +14,7 @@ import campaign
 import kd_table
 from rich.console import Console
 
-from limbeck.errors import unknown
+from limbeck.errors import BadSetting, unknown
 from limbeck.plots import pareto
 
 
@@ -37,8 +37,11 @@ def main(options: Options) -> None:
     for seed in range(options.seeds):
         teachers.append(kd_table.teacher(options.task, seed, options, console))
         for width, seeds in found.items():
-            judged = kd_table.student(options.task, "KD-MARL", seed, of_table(options, width), console)
-            seeds.append(judged["student"])
+            seeds.append(kd_table.student(options.task, "KD-MARL", seed, of_table(options, width), console))
+    teachers, found = kd_table.there(teachers), {width: kd_table.there(seeds) for width, seeds in found.items()}
+    found = {width: seeds for width, seeds in found.items() if seeds}
+    if not found:
+        raise BadSetting(f"no student of {options.task} is on record; without --no-train they are run")
     points = {width: (fmean(each["flops"] for each in seeds), campaign.retained(seeds)) for width, seeds in found.items()}
     drawn = {str(width): (flops, kept) for width, (flops, kept) in points.items() if kept is not None}
     title = f"{kd_table.TASKS[options.task].env}, teacher {options.hidden} wide"

@@ -2,13 +2,14 @@
 
     python reproduce/kd_table.py --page docs/results.md               days on one core; runs that are there already are not repeated
     python reproduce/kd_table.py --tasks 3m --seeds 1 --shorten 100   minutes: to see it run to its end
+    python reproduce/kd_table.py --records reproduce/records/kd.jsonl --no-train      the table of the page, from its records
 
 Each run is an ordinary run folder under `runs/kd_table`. A student and its teacher play the same greedy episodes. Students are GRUs
 40 wide: on all seven tasks that is between 29 and 38 times fewer FLOPs per decision than a teacher 256 wide (docs/results.md).
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from limbeck.errors import BadSetting, unknown
 from limbeck.methods.kd_marl import PRESETS
 from limbeck.runs import RunConfig
 
-Found = dict[str, dict[str, Any]]
+Figures = dict[str, Any]
+Found = dict[str, Figures]
 Settings = dict[str, Any]
 FEWER = 28.6
 """times fewer FLOPs than the teacher's: what the paper's summary says"""
@@ -92,6 +94,10 @@ class Plan:
     episodes: int = 512
     shorten: int = 1
     """divides every budget, for a trial"""
+    records: str | None = None
+    """a file of figures measured before (reproduce/records/kd.jsonl): what stands there is not run again, what is run is added"""
+    train: bool = True
+    """no: nothing is run, and what no record holds is left out"""
     page: str | None = None
     """a page (docs/results.md) between whose markers the table goes; None: print it only"""
 
@@ -121,7 +127,7 @@ def main(options: Options) -> None:
             teachers.append(teacher(name, seed, options, console))
             for row, students in found.items():
                 students.append(student(name, row, seed, options, console))
-        lines += table(name, teachers, found)
+        lines += table(name, there(teachers), {row: there(students) for row, students in found.items()})
     head = ["task", "team", "wins, %, or return", "kept, %", "FLOPs per decision", "times fewer"]
     campaign.write(options.page, campaign.markdown(head, lines), "kd", console)
 
@@ -129,17 +135,44 @@ def main(options: Options) -> None:
 # -- what is run -----------------------------------------------------------------------------------------------------------
 
 
-def teacher(name: str, seed: int, options: Plan, console: Console) -> dict[str, Any]:
+def teacher(name: str, seed: int, options: Plan, console: Console) -> Figures | None:
     """One of them, judged."""
+    path = teacher_path(name, seed, options)
+    found = measured(path, options, lambda: {"teacher": trained(name, seed, options, console)})
+    return found and found["teacher"]
+
+
+def trained(name: str, seed: int, options: Plan, console: Console) -> Figures:
+    """Its run is there afterwards, for students to learn from."""
     config, path = teacher_config(name, seed, options), teacher_path(name, seed, options)
     return campaign.played(config, path, episodes(options), console)
 
 
-def student(name: str, row: str, seed: int, options: Options, console: Console) -> Found:
+def student(name: str, row: str, seed: int, options: Options, console: Console) -> Figures | None:
     """One of that teacher's, judged in the same episodes as it."""
-    path = teacher_path(name, seed, options)
-    config = runs.of_student(path, settings=student_settings(name, row, options), **told(name, seed))
-    return campaign.judged(config, student_path(path, row, options), episodes(options), console)
+    above = teacher_path(name, seed, options)
+    path = student_path(above, row, options)
+
+    def measure() -> Found:
+        trained(name, seed, options, console)
+        config = runs.of_student(above, settings=student_settings(name, row, options), **told(name, seed))
+        return campaign.judged(config, path, episodes(options), console)
+
+    found = measured(path, options, measure)
+    return found and found["student"]
+
+
+def measured(path: Path, options: Plan, measure: Callable[[], Found]) -> Found | None:
+    """A run's figures, measured now unless they are on record. None: not on record, and not to be run."""
+    records = campaign.Records(options.records)
+    if path.name not in records.found and options.train:
+        records.add(path.name, measure())
+    return records.found.get(path.name)
+
+
+def there(seeds: list[Figures | None]) -> list[Figures]:
+    """Those that were measured."""
+    return [each for each in seeds if each is not None]
 
 
 def episodes(options: Plan) -> int:
@@ -211,11 +244,14 @@ def unlike(kinds: Sequence[str], n_agents: int) -> Settings:
 # -- what is shown ---------------------------------------------------------------------------------------------------------
 
 
-def table(name: str, teachers: list[dict[str, Any]], found: dict[str, list[Found]]) -> list[list[str]]:
-    """A line for the teacher and one for every row."""
+def table(name: str, teachers: list[Figures], found: dict[str, list[Figures]]) -> list[list[str]]:
+    """A line for the teacher and one for every row that has a seed."""
+    if not teachers:
+        return []
     lines = [[f"`{name}`", "teacher", score(teachers), "100", f"{teachers[0]['flops']:,.0f}", "1"]]
-    for row, seeds in found.items():
-        students = [each["student"] for each in seeds]
+    for row, students in found.items():
+        if not students:
+            continue
         kept = [100 * each["retention"] for each in students if each["retention"] is not None]
         fewer = students[0]["flops_ratio"]
         lines.append([
@@ -229,7 +265,7 @@ def table(name: str, teachers: list[dict[str, Any]], found: dict[str, list[Found
     return lines
 
 
-def score(seeds: list[dict[str, Any]]) -> str:
+def score(seeds: list[Figures]) -> str:
     """Wins in percent, or returns where a world has no victories."""
     if seeds[0]["win_rate"] is None:
         return campaign.cell([each["return"] for each in seeds], 1)

@@ -1,10 +1,6 @@
 """Ways to join agents' values: their losses by hand, what each can and cannot learn, and what a world has to offer for them."""
 
 import dataclasses
-import importlib
-import sys
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -136,18 +132,9 @@ def test_qtrans_joint_value_learns_from_rewards_alone():
 # -- games ----------------------------------------------------------------------------------------------------------------
 
 
-@cache
-def matrix_games():
-    sys.path.insert(0, str(Path(__file__).parents[1] / "reproduce"))
-    try:
-        return importlib.import_module("matrix_games")
-    finally:
-        sys.path.pop(0)
-
-
 @pytest.mark.slow
 def test_the_sum_of_values_is_the_least_squares_fit_that_the_papers_report():
-    found = matrix_games().learn("nonmonotonic", "vdn", 0, 2000)
+    found = script("matrix_games").learn("nonmonotonic", "vdn", 0, 2000)
     payoff = np.array(probe.GAMES["nonmonotonic"])
     additive = payoff.mean(0, keepdims=True) + payoff.mean(1, keepdims=True) - payoff.mean()
     assert additive[0, 0] == pytest.approx(-6.2, abs=0.05), "the number published for VDN"
@@ -159,7 +146,7 @@ def test_the_sum_of_values_is_the_least_squares_fit_that_the_papers_report():
 @pytest.mark.long
 def test_a_monotone_mixer_takes_a_decoy_for_the_best():
     # On `decoys` even the nearest monotone function to the uniformly weighted game does not have its maximum at the 8.
-    found = matrix_games().learn("decoys", "qmix", 0, 3000)
+    found = script("matrix_games").learn("decoys", "qmix", 0, 3000)
     payoff = np.array(probe.GAMES["decoys"])
     assert payoff[found.greedy] == 6
     assert abs(found.q_tot[0, 0] - 8) > 8, "it believes the best joint action to be bad"
@@ -169,13 +156,13 @@ def test_a_monotone_mixer_takes_a_decoy_for_the_best():
 @pytest.mark.parametrize("game", gated(["nonmonotonic", "decoys"], "nonmonotonic"))
 @pytest.mark.parametrize("mixer", gated(["ow-qmix", "cw-qmix"], "cw-qmix"))
 def test_weighted_qmix_finds_the_best_joint_action_from_uniform_play(mixer, game):
-    found = matrix_games().learn(game, mixer, 0, 3000)
+    found = script("matrix_games").learn(game, mixer, 0, 3000)
     assert found.greedy == (0, 0) and found.q_tot[0, 0] == pytest.approx(8, abs=1)
 
 
 @pytest.mark.slow
 def test_qtran_represents_the_game_and_finds_its_best_joint_action_from_uniform_play():
-    found = matrix_games().learn("nonmonotonic", "qtran", 0, 4000)
+    found = script("matrix_games").learn("nonmonotonic", "qtran", 0, 4000)
     np.testing.assert_allclose(found.q_joint, probe.GAMES["nonmonotonic"], atol=0.8)
     assert found.greedy == (0, 0)
 
@@ -183,7 +170,7 @@ def test_qtran_represents_the_game_and_finds_its_best_joint_action_from_uniform_
 @pytest.mark.slow
 @pytest.mark.long
 def test_qplex_represents_the_game_and_finds_its_best_joint_action_from_uniform_play():
-    found = matrix_games().learn("nonmonotonic", "qplex", 0, 12_000)
+    found = script("matrix_games").learn("nonmonotonic", "qplex", 0, 12_000)
     assert found.greedy == (0, 0)
     np.testing.assert_allclose(found.q_tot, probe.GAMES["nonmonotonic"], atol=1.5)
 

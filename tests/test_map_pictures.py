@@ -1,20 +1,17 @@
 """The page of the maps shows all of them, as they are."""
 
-import importlib.util
 import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from reproduction import script
 
 from limbeck.envs import smac
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-SPEC = importlib.util.spec_from_file_location("map_pictures", ROOT / "reproduce" / "map_pictures.py")
-assert SPEC and SPEC.loader
-drawn = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(drawn)
+drawn = script("map_pictures")
 
 
 def test_the_page_lists_every_fixed_map():
