@@ -1,7 +1,7 @@
 """Steps per second of worlds that others have written: their own loop, the same in limbeck's hands, and the collector's share.
 
-For each number of workers: as many processes that run the world's own loop, all at once; then the collector with so many workers;
-in turns, so that a machine that is busy with other things slows both. The share is the median of the rounds' ratios.
+For each number of processes: as many that run the world's own loop, all at once; then the collector with so many, each with one or
+several worlds; in turns, so that a machine that is busy with other things slows both. The share is the median of rounds' ratios.
 
     python reproduce/doors_speed.py                    four minutes; `taskset -c 0` in front of it keeps it on one core
     python reproduce/doors_speed.py --worlds football/academy_3_vs_1_with_keeper football/academy_counterattack_hard
@@ -45,6 +45,8 @@ class Options:
 
     worlds: tuple[str, ...] = ("lbf:Foraging-8x8-2p-2f-coop-v3", "rware:rware-tiny-2ag-v2", "pettingzoo:mpe2.simple_spread_v3")
     workers: tuple[int, ...] = (1, 2, 4)
+    per_process: tuple[int, ...] = (1, 8)
+    """worlds that share a process"""
     seconds: float = 2.0
     """of each stretch"""
     rounds: int = 5
@@ -143,31 +145,34 @@ def collector(processes: Workers) -> Callable[[], int]:
     return segment
 
 
-def measured(name: str, n: int, options: Options) -> list[float]:
-    """(own loop and limbeck's, in so many processes each; the collector; its share of each) as medians."""
-    env = lb.make(name)
-    assert isinstance(env, HostEnv)
-    found = []
-    with Workers(env, n, 0) as processes, ExitStack() as stack:
+def measured(name: str, n: int, options: Options) -> list[tuple[str, list[float]]]:
+    """By worlds in each of n processes: own loop and limbeck's, one in each of n processes; collector; its share of each."""
+    found: dict[int, list[list[float]]] = {each: [] for each in options.per_process}
+    with ExitStack() as stack:
         pools = [stack.enter_context(Pool(1, mp_context=get_context("spawn"))) for _ in range(n)]  # each has to have a world
-        work = collector(processes)
+        work = {}
+        for each in found:
+            env = lb.make(name, per_process=each)
+            assert isinstance(env, HostEnv)
+            work[each] = collector(stack.enter_context(Workers(env, n * each, 0)))
         for turn in range(options.rounds + 1):  # the first is to get ready
             seconds = options.seconds if turn else 0.0
             loops = [sum(each.result() for each in [p.submit(timed, name, own, seconds) for p in pools]) for own in (True, False)]
-            collects = rate(work, seconds)
-            if turn:
-                found.append([*loops, collects, collects / loops[0], collects / loops[1]])
-    return [float(each) for each in np.median(found, axis=0)]
+            for each, rounds in found.items():
+                collects = rate(work[each], seconds)
+                if turn:
+                    rounds.append([*loops, collects, collects / loops[0], collects / loops[1]])
+    return [(f"{n} x {each}", list(np.median(rounds, axis=0))) for each, rounds in found.items()]
 
 
 def main(options: Options) -> None:
     """Prints the table."""
-    head = ("world", "processes", "own loops", "in limbeck", "collector", "of own loops", "of limbeck's")
+    head = ("world", "processes x worlds", "own loops", "in limbeck", "collector", "of own loops", "of limbeck's")
     table = Table(*head, title="steps per second")
     for name in options.worlds:
         for n in options.workers:
-            *rates, of_own, of_ours = measured(name, n, options)
-            table.add_row(name, str(n), *(f"{each:,.0f}" for each in rates), f"{of_own:.0%}", f"{of_ours:.0%}")
+            for processes, (*rates, of_own, of_ours) in measured(name, n, options):
+                table.add_row(name, processes, *(f"{each:,.0f}" for each in rates), f"{of_own:.0%}", f"{of_ours:.0%}")
     Console(width=120).print(table)
 
 

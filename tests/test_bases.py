@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import gated
+from reproduction import script
 from test_methods import LAGGED, ONLINE, SMALL, Table, played, segment
 
 from limbeck import runs

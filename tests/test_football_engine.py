@@ -165,6 +165,19 @@ def test_checkpoints_are_those_of_the_games_wrapper():
     assert circles > 200
 
 
+def test_games_that_share_a_process_are_those_of_processes_of_their_own():
+    def played(per_process):
+        chance, env = np.random.default_rng(0), registry.make("football/academy_3_vs_1_with_keeper", per_process=per_process)
+        with Workers(env, 3, seed=5) as workers:
+            steps = [workers.step(chance.integers(0, env.spec.n_actions, (3, 3))) for _ in range(60)]
+        return [np.stack(each) for each in zip(*((o.reward, o.terminated, seen.state) for o, seen in steps), strict=True)]
+
+    apart, together = played(1), played(3)
+    assert apart[1].any(), "episodes end, and others begin"
+    for one, other in zip(apart, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_worker_that_crashes_or_hangs_is_replaced_and_its_episode_truncated(how):
     env = registry.make("football/academy_3_vs_1_with_keeper", timeout=5)

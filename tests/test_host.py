@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import standin_smac
@@ -21,8 +22,8 @@ from limbeck.types import EnvSpec
 SPEC = EnvSpec("mine/counter", n_agents=2, n_actions=2, obs_dim=3, state_dim=2, episode_limit=3, has_win=True)
 
 
-def counter(**changes):
-    return HostEnv(SPEC, "standin_counter:Counter", changes, timeout=20)
+def counter(per_process=1, **changes):
+    return HostEnv(SPEC, "standin_counter:Counter", changes, timeout=20, per_process=per_process)
 
 
 def signals(kind="Signals", **settings):
@@ -88,6 +89,19 @@ def test_every_episode_has_its_own_seed_and_the_same_in_every_run():
     assert (once == again).all() and not (once == other).any() and len(set(once.ravel())) == 4
 
 
+@pytest.mark.parametrize("per_process", [2, 3])
+def test_worlds_of_one_process_are_those_of_many(per_process):
+    def played(per_process):
+        with Workers(counter(per_process=per_process), 3, seed=5) as workers:
+            seen = [workers.observe(), *(workers.step(np.array([[1, 0], [1, 1], [0, k == 4]]))[1] for k in range(7))]
+            return seen, len(set(workers.pids))
+
+    (apart, three), (together, fewer) = played(1), played(per_process)
+    assert (three, fewer) == (3, -(-3 // per_process))
+    for one, other in zip(jax.tree.leaves(apart), jax.tree.leaves(together), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_host_world_keeps_the_contract(key):
     check_env(counter(), key)
     check_env(signals(), key, worlds=2)
@@ -112,7 +126,14 @@ def test_an_array_of_the_wrong_shape_is_named():
 
 
 @pytest.mark.parametrize(
-    ("options", "says"), [({"timeout": 0}, "timeout is 0"), ({"workers": 0}, "workers is 0"), ({"factory": "x"}, "not 'x'")]
+    ("options", "says"),
+    [
+        ({"timeout": 0}, "timeout is 0"),
+        ({"workers": 0}, "workers is 0"),
+        ({"parts": 0}, "parts is 0"),
+        ({"per_process": 0}, "per_process is 0"),
+        ({"factory": "x"}, "not 'x'"),
+    ],
 )
 def test_a_setting_that_makes_no_sense_is_refused(options, says):
     with pytest.raises(BadSetting, match=says):
@@ -174,6 +195,45 @@ def test_nobody_waits_for_a_part_that_hangs_and_its_time_runs_from_when_it_was_s
             action = right(workers)
         assert time.monotonic() - begun < 1.5 and workers.first([one]) == 0, "its time is over"
         assert workers.receive(one)[0].info["lost"].tolist() == [True] and time.monotonic() - begun < 5
+
+
+def test_a_lost_process_takes_all_its_worlds_with_it_also_those_that_wait_for_an_action():
+    early, late, others = slice(0, 1), slice(1, 2), slice(2, 4)
+    with Workers(signals(timeout=2, per_process=2), 4) as workers:
+        workers.step(right(workers))
+        before = workers.pids
+        assert before[0] == before[1] != before[2] == before[3]
+        os.kill(before[0], signal.SIGKILL)
+        action = right(workers)
+        workers.send(action[early], early)
+        assert workers.receive(early)[0].info["lost"].tolist() == [True]
+        workers.send(action[late], late)  # of an episode that nobody knows any more
+        workers.send(action[others], others)
+        outcome, seen = workers.receive(late)
+        assert outcome.info["lost"].tolist() == outcome.truncated.tolist() == [True] and outcome.reward.tolist() == [0]
+        assert np.rint(seen.state[:, 0] * 100).tolist() == [0], "a first decision"
+        assert workers.receive(others)[0].reward.tolist() == [1, 1]
+        assert np.rint(workers.observe().state[:, 0] * 100).tolist() == [0, 0, 2, 2] and workers.pids[2:] == before[2:]
+        for _ in range(standin_smac.LENGTH):
+            outcome, _ = workers.step(right(workers))
+            assert not outcome.info["lost"].any()
+        assert len(workers.losses) == 2
+
+
+def test_orders_to_one_process_are_carried_out_in_turn_and_each_has_its_time():
+    one, other = slice(0, 1), slice(1, 2)
+    with Workers(signals(timeout=1, per_process=2), 2) as workers:
+        action = right(workers)
+        os.kill(workers.pids[0], signal.SIGSTOP)
+        workers.send(action[other], other)
+        workers.send(action[one], one)
+        time.sleep(0.7)
+        os.kill(workers.pids[0], signal.SIGCONT)
+        assert workers.first([one, other]) in (0, 1) and workers.receive(other)[0].reward.tolist() == [1]
+        assert workers.receive(one)[0].reward.tolist() == [1] and not workers.losses
+        os.kill(workers.pids[0], signal.SIGSTOP)
+        assert workers.step(right(workers))[0].info["lost"].tolist() == [True, True]
+        assert [why.partition(": ")[2] for why in workers.losses] == ["it gave no answer for 2 s"] * 2, "a second for each world"
 
 
 def test_a_world_that_says_itself_that_it_failed_is_counted_and_goes_on():

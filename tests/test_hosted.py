@@ -51,10 +51,10 @@ def algorithm():
     return bases.build(ENV.spec, QSettings(mixer="qmix", **SMALL))
 
 
-def collected(kill=None, cuts=(T,), parts=8):
+def collected(kill=None, cuts=(T,), **changes):
     """Some segments of B worlds; before segment 1 world `kill` is killed."""
     act, segments, stats = compiled(act_right), [], []
-    with Workers(replace(ENV, parts=parts), B, 3) as workers:
+    with Workers(replace(ENV, **changes), B, 3) as workers:
         worlds = start(workers, jnp.zeros((B, 2), jnp.int32))
         for i, length in enumerate(cuts):
             if i == 1 and kill is not None:
@@ -100,9 +100,11 @@ def test_cutting_the_stream_elsewhere_gives_the_same_stream():
         assert overlap in (0, 1) and np.array_equal(one, np.concatenate([first[: len(first) - overlap], second]))
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-def test_worlds_fall_into_parts_and_nothing_changes(parts):
-    for one, other in zip(*map(jax.tree.leaves, (collected()[:2], collected(parts=parts)[:2])), strict=True):
+@pytest.mark.parametrize(
+    "changes", [{"parts": 1}, {"parts": 2}, {"per_process": 2}, {"per_process": 3}, {"parts": 1, "per_process": 2}]
+)
+def test_worlds_fall_into_parts_and_nothing_changes(changes):
+    for one, other in zip(*map(jax.tree.leaves, (collected()[:2], collected(**changes)[:2])), strict=True):
         np.testing.assert_array_equal(one, other)
 
 

@@ -99,8 +99,8 @@ class Part:
 
 
 def parts(workers: Workers, worlds: HostWorlds) -> list[Part]:
-    """The worlds in as many parts of one size as they may fall into; the last may be smaller."""
-    size = -(-workers.n // workers.env.parts)
+    """The worlds in parts of one size; the last may be smaller."""
+    size = workers.env.part_size(workers.n)
     return [Part(workers, slice(i, min(i + size, workers.n)), worlds) for i in range(0, workers.n, size)]
 
 
@@ -122,10 +122,10 @@ def moves(
         k = busy[workers.first([each[k].some for k in busy])]
         steps[k] += 1
         yield k, each[k].hear()
+        busy.remove(k)
         if goes_on(k):
             act(each[k], steps[k] * len(each) + k)
-        else:
-            busy.remove(k)
+            busy.append(k)  # behind those that have waited longer
 
 
 def collect(

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,6 +49,26 @@ def nothing() -> None:
 
 
 @dataclass(frozen=True)
+class Processes:
+    """What the settings of all host worlds have in common.
+
+    Args:
+        timeout: see `HostEnv`.
+        workers: see `HostEnv`.
+        per_process: see `HostEnv`.
+    """
+
+    timeout: float = 60.0
+    workers: int | None = None
+    per_process: int = 1
+
+    @property
+    def processes(self) -> dict[str, Any]:
+        """As `HostEnv` takes them."""
+        return {each.name: getattr(self, each.name) for each in fields(Processes)}
+
+
+@dataclass(frozen=True)
 class HostEnv:
     """A host world as the rest of limbeck knows it: its sizes, and how a worker process makes one. Nothing runs yet.
 
@@ -57,13 +77,15 @@ class HostEnv:
         factory: `package.module:function`, called in the worker with the settings; makes a `HostWorld`.
         settings: the function's arguments, as JSON knows them.
         timeout: seconds that a step, with the reset that may follow it, is waited for; a start is waited for five times as long.
-        workers: processes at most for an evaluation; None: one per core. (A run has as many as it has worlds.)
+        workers: processes at most for an evaluation; None: one per core. (A run has as many as its worlds need.)
         require: raises a `LimbeckError`, in one line, if the world cannot be made on this machine.
         parts: the worlds fall into so many parts at most, none of which waits for another: actions for one are computed while the
             others step, and a long step holds up nobody else (decision 12). 1: all step together.
+        per_process: worlds that share a process, which steps one after the other, so that one message is about several: for worlds
+            that are cheap, or more than the cores (decision 13). One that crashes takes the others' episodes with it.
 
     Raises:
-        BadSetting: a time-out, a number of workers or of parts that makes no sense, or a factory without a name.
+        BadSetting: a time-out or a number of workers, parts or worlds per process that makes no sense; or a factory without a name.
     """
 
     spec: EnvSpec
@@ -73,21 +95,30 @@ class HostEnv:
     workers: int | None = None
     require: Callable[[], None] = nothing
     parts: int = 8
+    per_process: int = 1
 
     def __post_init__(self):
         if not self.timeout > 0:
             raise BadSetting(f"timeout is {self.timeout!r}; it must be a number of seconds above 0")
         if self.workers is not None and self.workers < 1:
             raise BadSetting(f"workers is {self.workers!r}; it must be at least 1")
-        if self.parts < 1:
-            raise BadSetting(f"parts is {self.parts!r}; it must be at least 1")
+        for name in ("parts", "per_process"):
+            if getattr(self, name) < 1:
+                raise BadSetting(f"{name} is {getattr(self, name)!r}; it must be at least 1")
         if not all(self.factory.partition(":")):
             raise BadSetting(f"a factory is written package.module:function, not '{self.factory}'")
 
     @property
     def parallel(self) -> int:
-        """Worker processes that an evaluation uses at most."""
-        return self.workers or os.cpu_count() or 1
+        """Worlds that an evaluation has at most."""
+        return (self.workers or os.cpu_count() or 1) * self.per_process
+
+    def part_size(self, worlds: int) -> int:
+        """How many of so many worlds step together."""
+        processes = -(-worlds // self.per_process)
+        # Where worlds share a process, half of them step while the other half's actions are computed: smaller parts cost messages.
+        parts = self.parts if self.per_process == 1 else min(self.parts, 2 * processes)
+        return -(-worlds // parts)
 
     def sizes(self, worlds: int) -> Sizes:
         """The sizes of so many worlds together."""

@@ -1,4 +1,4 @@
-"""The program of a worker process: it builds one host world and steps it when told to. `workers` starts it by its path.
+"""The program of a worker process: it builds host worlds and steps them when told to. `workers` starts it by its path.
 
 Numbers travel through a piece of shared memory (`Shared`); a socket says what to do and that it has been done; a pipe that nobody
 writes to tells by its end that the parent is gone. Nothing is pickled. This file needs numpy alone: a process costs a tenth of a
@@ -13,6 +13,7 @@ import mmap
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -20,7 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-STEP, FINE = b"s", b"+\n"
+ROWS = struct.Struct("<II")
+"""the order to step worlds: the first of them, and the one after the last"""
+FINE = b"+\n"
+"""the answer to an order; what is no such line is an error"""
 GRACE = 5.0
 """seconds that a world has for closing itself"""
 
@@ -86,11 +90,12 @@ def main() -> None:
         job = json.loads(channel.makefile("rb").readline())
         sys.path[:] = job["path"]
         _open_lightly("limbeck")
-        world = build(job["factory"], job["settings"])
         if job["sizes"] is None:  # it is only asked what it is
-            channel.sendall(json.dumps({"facts": world.facts()}).encode() + b"\n")
+            facts = build(job["factory"], job["settings"]).facts()
+            channel.sendall(json.dumps({"facts": facts}).encode() + b"\n")
             return
-        _serve(channel, world, view(mmap.mmap(memory_fd, 0), Sizes(*job["sizes"])), job)
+        shared = view(mmap.mmap(memory_fd, 0), Sizes(*job["sizes"]))
+        _serve(channel, [_Seat(job, shared, i) for i in range(len(job["episodes"]))], job["first"])
     except Exception as error:
         import traceback
 
@@ -110,32 +115,50 @@ def episode_seed(seed: int, world: int, episode: int) -> int:
     return int(np.random.SeedSequence([seed, world, episode]).generate_state(1)[0] >> 1)
 
 
-def _serve(channel: socket.socket, world: Any, shared: Shared, job: dict[str, Any]) -> None:
-    row, episode = job["world"], job["episode"]
-    world.reset(episode_seed(job["seed"], row, episode))
-    _show(world, shared, row)
+def _serve(channel: socket.socket, seats: "list[_Seat]", first: int) -> None:
     channel.sendall(FINE)
-    while channel.recv(1) == STEP:
-        reward, terminated, truncated, info = world.step(shared.action[row].copy())
+    while len(order := channel.recv(ROWS.size, socket.MSG_WAITALL)) == ROWS.size:
+        start, stop = ROWS.unpack(order)
+        for seat in seats[start - first : stop - first]:
+            seat.step()
+        channel.sendall(FINE)
+    for seat in seats:
+        seat.world.close()
+
+
+class _Seat:
+    """One world of this process, at its row of the shared arrays."""
+
+    def __init__(self, job: dict[str, Any], shared: Shared, i: int):
+        self.world = build(job["factory"], job["settings"])
+        self._seed, self._row, self._episode = job["seed"], job["first"] + i, job["episodes"][i]
+        self._shared = shared
+        self._begin()
+        self._show()
+
+    def step(self) -> None:
+        """One step; where it ends an episode, the next one's first decision is shown."""
+        shared, row = self._shared, self._row
+        reward, terminated, truncated, info = self.world.step(shared.action[row].copy())
         shared.reward[row], shared.won[row] = reward, info.get("won", False)
         shared.terminated[row], shared.truncated[row] = terminated, truncated and not terminated
         shared.lost[row] = info.get("lost", False)
         if terminated or truncated:
-            episode += 1
-            world.reset(episode_seed(job["seed"], row, episode))
-        _show(world, shared, row)
-        channel.sendall(FINE)
-    world.close()
+            self._episode += 1
+            self._begin()
+        self._show()
 
+    def _begin(self) -> None:
+        self.world.reset(episode_seed(self._seed, self._row, self._episode))
 
-def _show(world: Any, shared: Shared, row: int) -> None:
-    """The decision that the world waits for."""
-    names = ("obs", "state", "avail_actions", "alive")
-    for name, seen in zip(names, world.observe(), strict=True):
-        place, array = getattr(shared, name)[row], np.asarray(seen)
-        if array.shape != place.shape:  # numpy would stretch it
-            raise ValueError(f"{name} has shape {list(array.shape)}; by the spec it must be {list(place.shape)}")
-        place[...] = array
+    def _show(self) -> None:
+        """The decision that the world waits for."""
+        names = ("obs", "state", "avail_actions", "alive")
+        for name, seen in zip(names, self.world.observe(), strict=True):
+            place, array = getattr(self._shared, name)[self._row], np.asarray(seen)
+            if array.shape != place.shape:  # numpy would stretch it
+                raise ValueError(f"{name} has shape {list(array.shape)}; by the spec it must be {list(place.shape)}")
+            place[...] = array
 
 
 def _complain(channel: socket.socket, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""B copies of a host world, each in its own process, stepped together. A process that crashes or hangs is replaced."""
+"""B copies of a host world in worker processes, stepped together. A process that crashes or hangs is replaced."""
 
 import json
 import mmap
@@ -7,26 +7,35 @@ import select
 import socket
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from limbeck.envs.host import HostEnv
 from limbeck.envs.process import START, Process, anonymous_memory, launch
-from limbeck.envs.worker import FINE, GRACE, STEP, size_of, view
+from limbeck.envs.worker import FINE, GRACE, ROWS, size_of, view
 from limbeck.errors import WorldFailed
 from limbeck.types import Observation, Outcome
 
 PATIENCE = 5
-"""losses of one worker in a row, without a whole episode between them, before the world is given up"""
+"""losses of one world in a row, without a whole episode between them, before it is given up"""
 LOG_BYTES = 1 << 20
 ALL = slice(None)
 
 
+class Order(NamedTuple):
+    """What a process was told to do."""
+
+    worlds: range
+    seconds: float
+    """that it may take, once the orders before it are done"""
+
+
 class Workers:
-    """B worlds that start a new episode where one has ended, like `AutoReset`, but each in its own process.
+    """B worlds that start a new episode where one has ended, like `AutoReset`, but in processes of their own.
 
     Args:
         env: the world.
@@ -47,11 +56,16 @@ class Workers:
         self._shared = view(mmap.mmap(self._memory_fd, 0), self._sizes)
         self._episode = [0] * n
         self._in_a_row = [0] * n
-        self._asked_at = [0.0] * n
+        self._busy = np.zeros(n, bool)  # worlds that an order is about
+        self._gone: dict[int, str] = {}  # worlds whose episode was lost, which nobody has been told yet
+        self._homes = [range(i, min(i + env.per_process, n)) for i in range(0, n, env.per_process)]
+        self._orders: list[deque[Order]] = [deque() for _ in self._homes]
+        self._since = [0.0] * len(self._homes)  # when the first of a process's orders was its turn
+        self._poll, self._home_of = select.poll(), dict[int, int]()
         self._workers: dict[int, Process] = {}
         self.close = weakref.finalize(self, _end_all, self._workers, self._memory_fd)
         try:
-            self._begin(range(n))
+            self._begin()
         except BaseException:
             self.close()
             raise
@@ -65,7 +79,7 @@ class Workers:
     @property
     def pids(self) -> list[int]:
         """The processes, world by world."""
-        return [self._workers[i].process.pid for i in range(self.n)]
+        return [self._workers[home].process.pid for home, worlds in enumerate(self._homes) for _ in worlds]
 
     def observe(self, some: slice = ALL) -> Observation:
         """What worlds show, [B, ...], or some of them."""
@@ -85,37 +99,36 @@ class Workers:
         return self.receive()
 
     def send(self, action: np.ndarray, some: slice = ALL) -> None:
-        """The first half of `step`: worlds are on their way, all of them or some."""
+        """The first half of `step`: worlds are on their way, all of them or some that have been received."""
         self._shared.action[some] = action
-        for i in self._places(some):
-            self._asked_at[i] = time.monotonic()
-            with suppress(OSError):  # `receive` will find it gone
-                self._workers[i].channel.send(STEP)
+        for home, worlds in self._at_home(self._places(some)):
+            self._order(home, Order(worlds, self.env.timeout * len(worlds)))
+            with suppress(OSError):  # it will be found gone
+                self._workers[home].channel.send(ROWS.pack(worlds.start, worlds.stop))
 
     def first(self, sent: Sequence[slice]) -> int:
-        """Which of the parts that were sent is the first whose worlds have all answered, or whose time is over."""
-        missing = [{self._workers[i].channel.fileno() for i in self._places(some)} for some in sent]
-        part_of = {fd: k for k, fds in enumerate(missing) for fd in fds}
-        poll = select.poll()
-        for fd in part_of:
-            poll.register(fd, select.POLLIN)
-        asked_at = [min(self._asked_at[i] for i in self._places(some)) for some in sent]
-        while all(missing):
-            ready = poll.poll(_milliseconds_to(min(asked_at) + self.env.timeout))
-            if not ready:
-                return asked_at.index(min(asked_at))
-            for fd, _ in ready:
-                poll.unregister(fd)
-                missing[part_of[fd]].discard(fd)
-        return missing.index(set())
+        """Which of the parts that were sent is the first in this row whose worlds have all answered, once one has.
+
+        Raises:
+            WorldFailed: see `step`.
+        """
+        while True:
+            for k, some in enumerate(sent):
+                if not self._busy[some].any():
+                    return k
+            self._hear()
 
     def receive(self, some: slice = ALL) -> tuple[Outcome, Observation]:
-        """The second half of `step`: what became of the worlds that were sent."""
+        """The second half of `step`: what became of the worlds that were sent.
+
+        Raises:
+            WorldFailed: see `step`.
+        """
+        self.first([some])
         places = self._places(some)
-        failed = self._answers(places, self.env.timeout)
-        self._restart(failed)
-        for i, why in failed.items():
-            self._write_off(i, why)
+        failed = {i for i in places if i in self._gone}
+        for i in failed:
+            self._write_off(i, self._gone.pop(i))
         shared = self._shared
         arrays = (shared.reward, shared.terminated, shared.truncated, shared.won, shared.lost)
         came: Any = [array[some].copy() for array in arrays]
@@ -128,24 +141,36 @@ class Workers:
     def _places(self, some: slice) -> range:
         return range(self.n)[some]
 
+    def _at_home(self, places: range) -> Iterator[tuple[int, range]]:
+        """Process by process the worlds in a row that still are where they are believed to be."""
+        for home, worlds in enumerate(self._homes):
+            start, stop = max(places.start, worlds.start), min(places.stop, worlds.stop)
+            for i in range(start, stop):
+                if i in self._gone:
+                    if start < i:
+                        yield home, range(start, i)
+                    start = i + 1
+            if start < stop:
+                yield home, range(start, stop)
+
     # -- losses ----------------------------------------------------------------------------------------------------------
 
     def _write_off(self, i: int, why: str) -> None:
-        """The episode of a lost worker ends here."""
+        """The episode of a lost world ends here."""
         shared = self._shared
         shared.reward[i], shared.terminated[i], shared.won[i] = 0.0, False, False
         shared.truncated[i] = shared.lost[i] = True
         self.losses.append(f"world {i}: {why}")
 
     def _over(self, i: int) -> None:
-        """A worker has gone on to the next episode by itself."""
+        """A world has gone on to the next episode by itself."""
         self._episode[i] += 1
         if self._shared.lost[i]:
             self.losses.append(f"world {i}: it reported the loss of an episode")
             self._strike(i, "it said so itself")
         else:
             self._in_a_row[i] = 0
-        log = self._workers[i].log.fileno()
+        log = self._workers[i // self.env.per_process].log.fileno()
         if os.fstat(log).st_size > LOG_BYTES:
             os.ftruncate(log, 0)
 
@@ -155,87 +180,103 @@ class Workers:
             times = f"{PATIENCE} times in a row, without one whole episode"
             raise WorldFailed(f"{self.env.spec.name}: world {i} was lost {times}; the last time {why}")
 
-    def _restart(self, failed: dict[int, str]) -> None:
-        """New processes for those that failed, each at its next episode."""
-        while failed:
-            for i, why in failed.items():
-                self._episode[i] += 1
-                self._strike(i, why)
-                self._remove(i)
-            failed = self._spawn_and_wait(failed)
+    def _lost(self, home: int, why: str) -> None:
+        """A process is gone, or as good as gone. All its worlds begin their next episodes in another; nobody waits for it here."""
+        self._end(home)
+        for i in self._homes[home]:
+            self._episode[i] += 1
+            self._strike(i, why)
+            self._gone[i] = why
+        self._spawn(home)
 
     # -- processes -------------------------------------------------------------------------------------------------------
 
-    def _begin(self, worlds: Iterable[int]) -> None:
-        failed = self._spawn_and_wait(worlds)
-        if failed:
-            why = next(iter(failed.values()))
-            raise WorldFailed(f"{self.env.spec.name} does not start: {why}")
+    def _begin(self) -> None:
+        for home in range(len(self._homes)):
+            self._spawn(home)
+        while self._busy.any():
+            self._hear()
+            if self._gone:
+                raise WorldFailed(f"{self.env.spec.name} does not start: {next(iter(self._gone.values()))}")
 
-    def _spawn_and_wait(self, worlds: Iterable[int]) -> dict[int, str]:
-        """Which of them did not show their first decision in time, and why."""
-        worlds = list(worlds)
-        for i in worlds:
-            self._spawn(i)
-            self._asked_at[i] = time.monotonic()
-        return self._answers(worlds, START * self.env.timeout)
-
-    def _spawn(self, i: int) -> None:
+    def _spawn(self, home: int) -> None:
+        worlds = self._homes[home]
         job = {
             "factory": self.env.factory,
             "settings": dict(self.env.settings),
             "sizes": self._sizes,
-            "world": i,
-            "episode": self._episode[i],
+            "first": worlds.start,
+            "episodes": [self._episode[i] for i in worlds],
             "seed": self.seed,
         }
-        self._workers[i] = launch(job, self._memory_fd)
+        self._workers[home] = launch(job, self._memory_fd)
+        self._order(home, Order(worlds, START * self.env.timeout * len(worlds)))
 
-    def _remove(self, i: int) -> None:
-        self._workers.pop(i).end(0.0)
+    def _end(self, home: int) -> None:
+        self._orders[home].clear()
+        self._idle(home)
+        self._workers.pop(home).end(0.0)
 
-    # -- answers ---------------------------------------------------------------------------------------------------------
+    # -- orders and answers ----------------------------------------------------------------------------------------------
 
-    def _answers(self, worlds: Iterable[int], timeout: float) -> dict[int, str]:
-        """Waits for every world's answer. Which of them failed, and why."""
-        pending = {self._workers[i].channel.fileno(): i for i in worlds}
-        poll, failed = select.poll(), {}
-        for fd in pending:
-            poll.register(fd, select.POLLIN)
-        while pending:
-            ready = poll.poll(_milliseconds_to(max(self._asked_at[i] for i in pending.values()) + timeout))
-            if not ready:
-                return failed | {i: f"it gave no answer for {timeout:g} s" for i in pending.values()}
-            for fd, _ in ready:
-                poll.unregister(fd)
-                i = pending.pop(fd)
-                why = self._answer(self._workers[i])
-                if why is not None:
-                    failed[i] = why
-        return failed
+    def _order(self, home: int, order: Order) -> None:
+        """It is expected to be carried out."""
+        if not self._orders[home]:
+            self._since[home] = time.monotonic()
+            channel = self._workers[home].channel
+            self._home_of[channel.fileno()] = home
+            self._poll.register(channel, select.POLLIN)
+        self._orders[home].append(order)
+        self._busy[order.worlds.start : order.worlds.stop] = True
 
-    def _answer(self, worker: Process) -> str | None:
-        """None if all is well.
+    def _done(self, home: int) -> None:
+        """The first of a process's orders is carried out."""
+        order = self._orders[home].popleft()
+        self._busy[order.worlds.start : order.worlds.stop] = False
+        self._since[home] = time.monotonic()
+        if not self._orders[home]:
+            self._idle(home)
+
+    def _idle(self, home: int) -> None:
+        """Nothing is expected of a process."""
+        fd = self._workers[home].channel.fileno()
+        if self._home_of.pop(fd, None) is not None:
+            self._poll.unregister(fd)
+
+    def _hear(self) -> None:
+        """Waits until some answer comes, or some time is over."""
+        homes = self._home_of.values()
+        late = min(homes, key=self._deadline)
+        ready = self._poll.poll(1000 * max(0.0, self._deadline(late) - time.monotonic()))
+        for home in [self._home_of[fd] for fd, _ in ready]:
+            self._listen(home)
+        if not ready:
+            self._lost(late, f"it gave no answer for {self._orders[late][0].seconds:g} s")
+
+    def _deadline(self, home: int) -> float:
+        return self._since[home] + self._orders[home][0].seconds
+
+    def _listen(self, home: int) -> None:
+        """What a process says.
 
         Raises:
             WorldFailed: what is wrong is the user's to solve.
         """
+        worker = self._workers[home]
         try:
-            answer = worker.channel.recv(1 << 16)
+            said = worker.channel.recv(1 << 16)
         except OSError:
-            answer = b""
-        if answer == FINE:
-            return None
-        if not answer:
-            return worker.obituary()
-        line = json.loads(answer)
-        if line["final"]:
-            raise WorldFailed(line["error"])
-        return line["error"]
-
-
-def _milliseconds_to(deadline: float) -> float:
-    return 1000 * max(0.0, deadline - time.monotonic())
+            said = b""
+        for answer in said.splitlines(keepends=True) or [said]:
+            if answer == FINE:
+                self._done(home)
+            elif answer:
+                line = json.loads(answer)
+                if line["final"]:
+                    raise WorldFailed(line["error"])
+                return self._lost(home, line["error"])
+            else:
+                return self._lost(home, worker.obituary())
 
 
 def _end_all(workers: dict[int, Process], memory_fd: int) -> None:

@@ -15,25 +15,21 @@ from typing import Any, NamedTuple
 
 from limbeck.envs.adapters import jaxmarl
 from limbeck.envs.adapters.team import Made
-from limbeck.envs.host import AnyEnvironment, HostEnv
+from limbeck.envs.host import AnyEnvironment, HostEnv, Processes
 from limbeck.envs.process import ask
 from limbeck.errors import BadSetting, WorldFailed
 from limbeck.types import EnvSpec
 
 
 @dataclass(frozen=True)
-class DoorSettings(Made):
+class DoorSettings(Processes, Made):
     """How a team is made of agents (see `Rules`), what the environment is made with (see `Made`), and:
 
     Args:
         negative_returns: whether returns may be below 0, see `EnvSpec`.
-        timeout: see `HostEnv`.
-        workers: see `HostEnv`.
     """
 
     negative_returns: bool = False
-    timeout: float = 60.0
-    workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +143,7 @@ def _hosted(name: str, rest: str, factory: str, chosen: DoorSettings, require: C
     slots = facts["state_slots"]
     ours = {"name": name, "state_slots": slots and tuple(map(tuple, slots)), "negative_returns": chosen.negative_returns}
     spec = EnvSpec(**facts | ours)
-    return HostEnv(spec, factory, job, chosen.timeout, chosen.workers, require)
+    return HostEnv(spec, factory, job, require=require, **chosen.processes)
 
 
 @lru_cache(maxsize=64)

@@ -7,20 +7,18 @@ from limbeck.envs.football.find import find
 from limbeck.envs.football.game import ACTIONS
 from limbeck.envs.football.rewards import REWARDS
 from limbeck.envs.football.scenarios import SCENARIOS
-from limbeck.envs.host import HostEnv
+from limbeck.envs.host import HostEnv, Processes
 from limbeck.errors import BadSetting, check_whole
 from limbeck.types import EnvSpec
 
 
 @dataclass(frozen=True)
-class FootballSettings:
+class FootballSettings(Processes):
     """What can be told to a scenario.
 
     Args:
         reward: checkpoints (goals, and ways to the goal) or scoring (goals alone); the sum over all agents.
         episode_limit: steps after which an episode is truncated, ten a second.
-        timeout: see `HostEnv`.
-        workers: see `HostEnv`.
 
     Raises:
         BadSetting: a value that makes no sense.
@@ -28,8 +26,6 @@ class FootballSettings:
 
     reward: str = "checkpoints"
     episode_limit: int = 150
-    timeout: float = 60.0
-    workers: int | None = None
 
     def __post_init__(self):
         if self.reward not in REWARDS:
@@ -54,4 +50,4 @@ def make(scenario: str, settings: FootballSettings = FootballSettings()) -> Host
         has_win=True,
     )
     job = {"scenario": scenario, "reward": settings.reward, "episode_limit": settings.episode_limit}
-    return HostEnv(spec, "limbeck.envs.football.game:world", job, settings.timeout, settings.workers, require=find)
+    return HostEnv(spec, "limbeck.envs.football.game:world", job, **settings.processes, require=find)

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from functools import partial
 
-from limbeck.envs.host import HostEnv
+from limbeck.envs.host import HostEnv, Processes
 from limbeck.envs.smac.maps import MAPS
 from limbeck.envs.smac.settings import SmacSettings
 from limbeck.envs.smac.world import spec_of
@@ -15,21 +15,17 @@ SIMULATED = ("balance", "ticks_per_step", "sight_range", "shoot_range")
 
 
 @dataclass(frozen=True)
-class StarcraftSettings(SmacSettings):
+class StarcraftSettings(Processes, SmacSettings):
     """The simulator's settings, so that a run's carry over, and those of the game. `balance` and `ticks_per_step` do nothing.
 
     Args:
         game: smac, smacv2, smaclite, or `package.module:function` that makes anything which speaks SMAC's interface; `auto` is what
             the variable LIMBECK_STARCRAFT says, else the first that is installed.
         difficulty: of the opponent.
-        timeout: see `HostEnv`.
-        workers: see `HostEnv`.
     """
 
     game: str = "auto"
     difficulty: str = "7"
-    timeout: float = 60.0
-    workers: int | None = None
 
 
 OWN = tuple(
@@ -58,8 +54,7 @@ def make(map_name: str, settings: StarcraftSettings = StarcraftSettings()) -> Ho
             "sight_range": settings.sight_range,
             "shoot_range": settings.shoot_range,
         },
-        timeout=settings.timeout,
-        workers=settings.workers,
+        **settings.processes,
         require=partial(_require, settings.game),
     )
 
