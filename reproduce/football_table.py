@@ -14,6 +14,7 @@ import campaign
 from rich.console import Console
 
 from limbeck import runs
+from limbeck.plots import Panel, draw
 from limbeck.runs import RunConfig
 
 TEACHERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -43,6 +44,8 @@ class Options:
     seeds: int = 3
     workers: int = 8
     """processes that play side by side"""
+    per_process: int = 1
+    """worlds in each"""
     eps_steps: int = 50_000
     """over which exploration falls"""
     episodes: int = 512
@@ -53,6 +56,8 @@ class Options:
     student_updates: int = 20_000
     page: str | None = None
     """a page (docs/results.md) between whose markers the table goes; None: print it only"""
+    picture: str | None = None
+    """where the learning curves go; None: into `out`"""
 
 
 def main(options: Options) -> None:
@@ -64,6 +69,7 @@ def main(options: Options) -> None:
                 path = path_of(name, scenario, seed, options)
                 row = campaign.played(config(name, scenario, seed, options), path, options.episodes, console)
                 found.setdefault((scenario, name), []).append(row)
+    draw(panels(options), Path(options.picture or f"{options.out}/curves.png"), size=(3.6, 2.8))
     rows = []
     for scenario in options.scenarios:
         cells = [campaign.cell([100 * each["win_rate"] for each in found[scenario, name]]) for name in (*TEACHERS, STUDENT)]
@@ -77,6 +83,20 @@ def main(options: Options) -> None:
     campaign.write(options.page, campaign.markdown(head, rows), "football", console)
 
 
+def panels(options: Options) -> list[list[Panel]]:
+    """A row for what wins and one for what is returned, each with a panel per scenario; the student has no steps of its own."""
+
+    def curves(scenario: str) -> dict[str, list]:
+        return {
+            name: [campaign.metrics(path_of(name, scenario, seed, options)) for seed in range(options.seeds)] for name in TEACHERS
+        }
+
+    return [
+        [Panel(curves(scenario), "test_win_rate", title=scenario) for scenario in options.scenarios],
+        [Panel(curves(scenario), "test_return") for scenario in options.scenarios],
+    ]
+
+
 def path_of(name: str, scenario: str, seed: int, options: Options) -> Path:
     """The run's folder."""
     return Path(options.out) / f"{name.replace(' ', '-').lower()}-{scenario}-{seed}"
@@ -84,7 +104,7 @@ def path_of(name: str, scenario: str, seed: int, options: Options) -> Path:
 
 def config(name: str, scenario: str, seed: int, options: Options) -> RunConfig:
     """What is run: limbeck's defaults, but for what the options say. A student's needs its teacher's run."""
-    common: dict[str, Any] = {"seed": seed, "worlds": options.workers, "checkpoint_seconds": 120.0}
+    common: dict[str, Any] = {"seed": seed, "worlds": options.workers * options.per_process, "checkpoint_seconds": 120.0}
     if name == STUDENT:
         settings = {"rows": options.student_rows, "updates": options.student_updates}
         return runs.of_student(path_of(DISTILLED, scenario, seed, options), settings=settings, evaluations=2, **common)
@@ -92,7 +112,7 @@ def config(name: str, scenario: str, seed: int, options: Options) -> RunConfig:
     return RunConfig(
         method,
         f"football/{scenario}",
-        env_settings={"reward": options.reward, "workers": options.workers},
+        env_settings={"reward": options.reward, "workers": options.workers, "per_process": options.per_process},
         settings=settings | {"eps_steps": options.eps_steps},
         steps=options.steps,
         evaluations=options.evaluations,

@@ -34,7 +34,7 @@ def main(options: Options) -> None:
     if options.task not in kd_table.TASKS:
         raise unknown("task", options.task, kd_table.TASKS)
     teachers, found = [], {width: [] for width in options.widths}
-    for seed in range(options.seeds):
+    for seed in options.every_seed:
         teachers.append(kd_table.teacher(options.task, seed, options, console))
         for width, seeds in found.items():
             seeds.append(kd_table.student(options.task, "KD-MARL", seed, of_table(options, width), console))

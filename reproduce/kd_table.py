@@ -83,6 +83,8 @@ class Plan:
 
     out: str = "runs/kd_table"
     seeds: int = 3
+    first_seed: int = 0
+    """of so many in a row"""
     steps: dict[str, int] = dataclasses.field(default_factory=dict)
     """of the teachers, by task, where not as in `TASKS`: --steps 3m 500000 2s3z 1000000"""
     hidden: int = 256
@@ -100,6 +102,11 @@ class Plan:
     """no: nothing is run, and what no record holds is left out"""
     page: str | None = None
     """a page (docs/results.md) between whose markers the table goes; None: print it only"""
+
+    @property
+    def every_seed(self) -> range:
+        """The seeds."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +130,7 @@ def main(options: Options) -> None:
     lines = []
     for name in options.tasks:
         teachers, found = [], {row: [] for row in options.rows}
-        for seed in range(options.seeds):
+        for seed in options.every_seed:
             teachers.append(teacher(name, seed, options, console))
             for row, students in found.items():
                 students.append(student(name, row, seed, options, console))

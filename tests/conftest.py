@@ -1,7 +1,7 @@
 """Settings that hold for every test: two CPU devices, no silent broadcasting, compiled functions kept between runs.
 
 Most tests compile much and compute little: they, and the programs that tests start, do without most of the compiler's
-optimisations, which saves them two fifths of their time. Those marked as slow learn, and are worth the full effort. All of
+optimisations, which saves them two fifths of their time. Those marked as slow are worth the full effort. All of
 them do without XLA's newer way to emit code for fused operations: to compile takes half as long, to run a quarter longer.
 """
 

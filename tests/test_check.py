@@ -23,6 +23,9 @@ WORLDS = [name for name in BARE if not re.search(r"^(starcraft|football)/|_(10|2
 SOME = [f"smac/{name}" for name in ("3m", "MMM2")]
 
 
+# At full effort: with less, one program multiplies and adds in one step where the other takes two, and a battle with many
+# units tells the difference.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", gated(WORLDS, *SOME, *(name for name in WORLDS if not name.startswith("smac/"))))
 def test_every_registered_world_keeps_the_contract(name, key):
     check_env(registry.make(name), key)

@@ -204,9 +204,9 @@ def test_a_stopped_run_leaves_no_process_and_resumes_with_new_episodes(tmp_path,
 RIGHT = Policy(act_right, LOCAL, lambda params: params, lambda n: jnp.zeros((n, 2), jnp.int32))
 
 
-@pytest.mark.parametrize("episodes", [1, 5])
-def test_exactly_so_many_episodes_in_so_many_workers(episodes, key):
-    played = evaluator(ENV, RIGHT, episodes)((), key)
+@pytest.mark.parametrize(("episodes", "per_process"), [(1, 1), (5, 1), (7, 2)])
+def test_exactly_so_many_episodes_in_so_many_workers(episodes, per_process, key):
+    played = evaluator(replace(ENV, per_process=per_process), RIGHT, episodes)((), key)
     assert [each.shape for each in played[:3]] == [(episodes,)] * 3 and played.lost == 0
     assert (played.lengths == LENGTH).all() and played.won.all() and set(played.returns) <= {3.0, 4.0}
 
