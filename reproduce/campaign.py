@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -15,6 +15,7 @@ from limbeck import runs, stats
 from limbeck.cli import prepare_devices
 from limbeck.errors import in_one_line
 from limbeck.evaluate import evaluate
+from limbeck.plots import Panel
 from limbeck.progress import live
 from limbeck.runs import RunConfig
 from limbeck.store import RunFolder
@@ -77,6 +78,13 @@ class Records:
 def metrics(path: Path) -> list[dict[str, Any]]:
     """What a run wrote down while it learned."""
     return RunFolder.open(path).metrics()
+
+
+def panels(curves: Mapping[str, dict[str, list]], *names: str) -> list[list[Panel]]:
+    """A row for each of these metrics, with a panel for every title; `curves` has what `metrics` returns, by title and label."""
+    return [
+        [Panel(each, name, title=title if row == 0 else "") for title, each in curves.items()] for row, name in enumerate(names)
+    ]
 
 
 def cell(values: Sequence[float], digits: int = 0) -> str:

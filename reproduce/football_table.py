@@ -14,7 +14,7 @@ import campaign
 from rich.console import Console
 
 from limbeck import runs
-from limbeck.plots import Panel, draw
+from limbeck.plots import draw
 from limbeck.runs import RunConfig
 
 TEACHERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -69,7 +69,8 @@ def main(options: Options) -> None:
                 path = path_of(name, scenario, seed, options)
                 row = campaign.played(config(name, scenario, seed, options), path, options.episodes, console)
                 found.setdefault((scenario, name), []).append(row)
-    draw(panels(options), Path(options.picture or f"{options.out}/curves.png"), size=(3.6, 2.8))
+    panels = campaign.panels({each: curves(each, options) for each in options.scenarios}, "test_win_rate", "test_return")
+    draw(panels, Path(options.picture or f"{options.out}/curves.png"), size=(3.6, 2.8))
     rows = []
     for scenario in options.scenarios:
         cells = [campaign.cell([100 * each["win_rate"] for each in found[scenario, name]]) for name in (*TEACHERS, STUDENT)]
@@ -83,18 +84,10 @@ def main(options: Options) -> None:
     campaign.write(options.page, campaign.markdown(head, rows), "football", console)
 
 
-def panels(options: Options) -> list[list[Panel]]:
-    """A row for what wins and one for what is returned, each with a panel per scenario; the student has no steps of its own."""
-
-    def curves(scenario: str) -> dict[str, list]:
-        return {
-            name: [campaign.metrics(path_of(name, scenario, seed, options)) for seed in range(options.seeds)] for name in TEACHERS
-        }
-
-    return [
-        [Panel(curves(scenario), "test_win_rate", title=scenario) for scenario in options.scenarios],
-        [Panel(curves(scenario), "test_return") for scenario in options.scenarios],
-    ]
+def curves(scenario: str, options: Options) -> dict[str, list]:
+    """What the teams wrote down while they learned; the student has no steps of its own."""
+    seeds = range(options.seeds)
+    return {name: [campaign.metrics(path_of(name, scenario, seed, options)) for seed in seeds] for name in TEACHERS}
 
 
 def path_of(name: str, scenario: str, seed: int, options: Options) -> Path:

@@ -82,8 +82,7 @@ def panels(options: Options) -> list[list[Panel]]:
         return {METHODS[m]: [campaign.metrics(folder(m, name, seed, options)) for seed in seeds] for m in methods}
 
     return [
-        [Panel(curves(name, "qmix", "ptde"), "test_win_rate", title=name) for name in options.maps],
-        [Panel(curves(name, "qmix", "ptde"), "test_return") for name in options.maps],
+        *campaign.panels({name: curves(name, "qmix", "ptde") for name in options.maps}, "test_win_rate", "test_return"),
         [Panel(curves(name, "ptde-student"), "test_return", "updates") for name in options.maps],
     ]
 

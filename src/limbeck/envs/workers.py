@@ -267,16 +267,16 @@ class Workers:
             said = worker.channel.recv(1 << 16)
         except OSError:
             said = b""
-        for answer in said.splitlines(keepends=True) or [said]:
+        if not said:
+            self._lost(home, worker.obituary())
+        for answer in said.splitlines(keepends=True):
             if answer == FINE:
                 self._done(home)
-            elif answer:
-                line = json.loads(answer)
-                if line["final"]:
-                    raise WorldFailed(line["error"])
-                return self._lost(home, line["error"])
-            else:
-                return self._lost(home, worker.obituary())
+                continue
+            line = json.loads(answer)
+            if line["final"]:
+                raise WorldFailed(line["error"])
+            return self._lost(home, line["error"])
 
 
 def _end_all(workers: dict[int, Process], memory_fd: int) -> None:
