@@ -145,6 +145,12 @@ def test_stretches_have_a_longest_length():
         learner("vdn", 1).advance(None, MAX_ITERATIONS + 1, None)
 
 
+@pytest.mark.parametrize(("count", "times"), [(3, [16 * 2, 16 * 5, 16 * 7]), (1, [112]), (99, [16 * i for i in range(1, 8)])])
+def test_evaluations_are_evenly_spaced_and_as_many_as_asked_for(count, times):
+    trained = train(ENV, algorithm("vdn"), steps=100, worlds=4, devices=1, evaluations=count, evaluate=lambda params: {"judged": 1})
+    assert [row["steps"] for row in trained.rows if "judged" in row] == times
+
+
 def test_stats_of_episodes_are_sums_over_all_devices():
     _, (report,) = go(learner("qmix", 2), [6])
     # 4 worlds, 24 steps each, episodes of 2 steps.

@@ -100,7 +100,7 @@ def train(
         devices: see `Learner`.
         folder: where metrics, checkpoints and parameters go.
         resume: continue from the folder's last checkpoint.
-        evaluate: params -> numbers to log, `evaluations` times, evenly spaced, and at the end.
+        evaluate: params -> numbers to log, `evaluations` times, evenly spaced; the last time is at the end.
         evaluations: see there.
         checkpoint_seconds: at most so long between two checkpoints.
         watch: gets every row of metrics as it is made.
@@ -121,7 +121,7 @@ def train(
         state = learner.place(folder.restore(learner.template())[0])
     else:
         state = learner.init(jax.random.key(seed))
-    run = _Run(learner, plan, folder, evaluate, max(1, round(plan.total / max(evaluations, 1))), watch)
+    run = _Run(learner, plan, folder, evaluate, evaluations, watch)
     with closing(learner), _stop_signals() as stopped:
         state = run.to_the_end(state, stopped, checkpoint_seconds)
     if folder is not None:
@@ -140,12 +140,18 @@ def distil(env: AnyEnvironment, algorithm: Algorithm, **options: Any) -> Trained
     return train(env, algorithm, **options)
 
 
+def evenly(total: int, count: int) -> list[int]:
+    """`count` positions between 0 and the total, as far apart from each other as from 0; the last is the total."""
+    count = min(max(count, 1), total)
+    return [round(each * total / count) for each in range(1, count + 1)]
+
+
 class _Run:
     """The bookkeeping of one run."""
 
-    def __init__(self, learner: Learner, plan: Plan, folder: RunFolder | None, evaluate: Any, evaluate_every: int, watch: Any):
+    def __init__(self, learner: Learner, plan: Plan, folder: RunFolder | None, evaluate: Any, evaluations: int, watch: Any):
         self.learner, self.plan, self.folder, self.watch = learner, plan, folder, watch
-        self.evaluate, self.evaluate_every = evaluate, evaluate_every
+        self.evaluate, self.due = evaluate, evenly(plan.total, evaluations) if evaluate is not None else []
         self.rows: list[Row] = folder.metrics() if folder is not None else []
 
     def to_the_end(self, state: TrainState, stopped: threading.Event, checkpoint_seconds: float) -> TrainState:
@@ -164,7 +170,7 @@ class _Run:
             self._check(report, first_update)
             at += n
             row = self._row(state, report, took, n * phase.collect)
-            if self.evaluate is not None and (at % self.evaluate_every == 0 or at == self.plan.total):
+            if self.evaluate is not None and at in self.due:
                 row |= self.evaluate(state.params)
             row["seconds"] = round(before + time.monotonic() - begun, 3)
             self._log(row)
@@ -178,9 +184,7 @@ class _Run:
 
     def _stretch(self, at: int, per_iteration: float) -> int:
         """Iterations until something has to happen between them."""
-        ends = [border for border in (*self.plan.borders, self.plan.total) if border > at]
-        if self.evaluate is not None:
-            ends.append((at // self.evaluate_every + 1) * self.evaluate_every)
+        ends = [border for border in (*self.plan.borders, *self.due, self.plan.total) if border > at]
         pace = max(1, int(STRETCH_SECONDS / per_iteration)) if per_iteration > 0 else MAX_ITERATIONS
         return min(*ends, at + pace, at + MAX_ITERATIONS) - at
 
