@@ -19,6 +19,7 @@ from rich.console import Console
 
 from limbeck import runs
 from limbeck.errors import BadSetting, unknown
+from limbeck.methods import mappo
 from limbeck.methods.kd_marl import PRESETS
 from limbeck.runs import RunConfig
 
@@ -46,7 +47,7 @@ NEAR: Settings = {"sight_range": "6"}
 EPISODES: Settings = {"segment": 25, "chunk": 25}
 TASKS = {
     "3m": Task("smac/3m", 1_000_000, BATTLE, {}, NEAR),
-    "2s3z": Task("smac/2s3z", 2_000_000, BATTLE, {}, NEAR),
+    "2s3z": Task("smac/2s3z", 500_000, mappo.PRESETS["expert"], {}, NEAR),
     "3s_vs_5z": Task("smac/3s_vs_5z", 5_000_000, BATTLE, {}, NEAR),
     "5m_vs_6m": Task("smac/5m_vs_6m", 5_000_000, BATTLE, {}, NEAR),
     "simple_spread": Task("mpe/simple_spread", 2_000_000, MAPPO, EPISODES, {"drop": "10-17"}, 128),

@@ -1,0 +1,58 @@
+"""MAPPO on battles: what limbeck's defaults win there, and what twice as many updates with larger steps do; three seeds.
+
+    python reproduce/mappo_table.py --page docs/results.md       minutes a run on one core; runs that are there are not repeated
+
+Each run is an ordinary run folder under `runs/mappo_table`.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import campaign
+from rich.console import Console
+
+from limbeck.methods.mappo import PRESETS
+from limbeck.runs import RunConfig
+
+STEPS = {"smac/3m": 1_000_000, "smac/2s3z": 1_000_000}
+RECIPES = {"limbeck's defaults": {}, "`--preset battle`": PRESETS["battle"]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the reproduction can be told."""
+
+    out: str = "runs/mappo_table"
+    seeds: int = 3
+    episodes: int = 512
+    maps: tuple[str, ...] = tuple(STEPS)
+    worlds: int = 32
+    shorten: int = 1
+    """divides every budget, for a trial"""
+    page: str | None = None
+    """a page (docs/results.md) between whose markers the table goes; None: print it only"""
+
+
+def main(options: Options) -> None:
+    console = Console()
+    lines = []
+    for name in options.maps:
+        steps = STEPS[name] // options.shorten
+        wins = [
+            campaign.cell([100 * won(name, steps, recipe, seed, options, console) for seed in range(options.seeds)])
+            for recipe in RECIPES
+        ]
+        lines.append([name, f"{steps:,}", *wins])
+    campaign.write(options.page, campaign.markdown(["map", "steps", *RECIPES], lines), "mappo", console)
+
+
+def won(name: str, steps: int, recipe: str, seed: int, options: Options, console: Console) -> float:
+    """The share of greedy episodes."""
+    path = Path(options.out) / f"{'battle' if RECIPES[recipe] else 'defaults'}-{name.replace('/', '-')}-{steps}-{seed}"
+    often = {"evaluations": 10, "evaluation_episodes": 64, "checkpoint_seconds": 600.0}
+    config = RunConfig("mappo", name, settings=RECIPES[recipe], steps=steps, seed=seed, worlds=options.worlds, **often)
+    return campaign.played(config, path, options.episodes, console)["win_rate"]
+
+
+if __name__ == "__main__":
+    campaign.start(main, Options)
