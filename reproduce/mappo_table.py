@@ -15,7 +15,7 @@ from limbeck.methods.mappo import PRESETS
 from limbeck.runs import RunConfig
 
 STEPS = {"smac/3m": 1_000_000, "smac/2s3z": 1_000_000}
-RECIPES = {"limbeck's defaults": {}, "`--preset battle`": PRESETS["battle"]}
+RECIPES = {"defaults": {}, "battle": PRESETS["battle"]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +43,13 @@ def main(options: Options) -> None:
             for recipe in RECIPES
         ]
         lines.append([name, f"{steps:,}", *wins])
-    campaign.write(options.page, campaign.markdown(["map", "steps", *RECIPES], lines), "mappo", console)
+    head = ["map", "steps", "limbeck's defaults", "`--preset battle`"]
+    campaign.write(options.page, campaign.markdown(head, lines), "mappo", console)
 
 
 def won(name: str, steps: int, recipe: str, seed: int, options: Options, console: Console) -> float:
     """The share of greedy episodes."""
-    path = Path(options.out) / f"{'battle' if RECIPES[recipe] else 'defaults'}-{name.replace('/', '-')}-{steps}-{seed}"
+    path = Path(options.out) / f"{recipe}-{name.replace('/', '-')}-{steps}-{seed}"
     often = {"evaluations": 10, "evaluation_episodes": 64, "checkpoint_seconds": 600.0}
     config = RunConfig("mappo", name, settings=RECIPES[recipe], steps=steps, seed=seed, worlds=options.worlds, **often)
     return campaign.played(config, path, options.episodes, console)["win_rate"]
