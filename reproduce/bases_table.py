@@ -24,19 +24,12 @@ PUBLISHED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(campaign.Plan):
     """What the reproduction can be told."""
 
     out: str = "runs/bases_table"
-    seeds: int = 3
-    episodes: int = 512
     maps: tuple[str, ...] = tuple(STEPS)
     methods: tuple[str, ...] = tuple(BASES)
-    worlds: int = 32
-    shorten: int = 1
-    """divides every budget, for a trial"""
-    page: str | None = None
-    """a page (docs/results.md) between whose markers the tables go; None: print them only"""
 
 
 def main(options: Options) -> None:

@@ -1,5 +1,6 @@
 """What the tables of this folder share: runs that are not repeated, and cells with intervals."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,20 @@ from limbeck.plots import Panel
 from limbeck.progress import live
 from limbeck.runs import RunConfig
 from limbeck.store import RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the tables of battles can be told, all of them."""
+
+    seeds: int = 3
+    episodes: int = 512
+    """greedy ones of each seed, at the end"""
+    worlds: int = 32
+    shorten: int = 1
+    """divides every budget, for a trial"""
+    page: str | None = None
+    """a page (docs/results.md) between whose markers the table goes; None: print it only"""
 
 
 def played(config: RunConfig, path: Path, episodes: int, console: Console) -> dict[str, Any]:

@@ -28,19 +28,12 @@ METHODS = {"qmix": "QMIX", "ptde": "PTDE teacher", "ptde-student": "PTDE student
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(campaign.Plan):
     """What the reproduction can be told."""
 
     out: str = "runs/learning_curves"
-    seeds: int = 3
-    episodes: int = 512
     maps: tuple[str, ...] = tuple(STEPS)
-    worlds: int = 32
     student_updates: int = 10_000
-    shorten: int = 1
-    """divides every budget, for a trial"""
-    page: str | None = None
-    """a page (docs/results.md) between whose markers the table goes; None: print it only"""
     picture: str | None = None
     """where the curves go; None: into `out`"""
 

@@ -19,18 +19,11 @@ RECIPES = {"defaults": {}, "battle": PRESETS["battle"]}
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(campaign.Plan):
     """What the reproduction can be told."""
 
     out: str = "runs/mappo_table"
-    seeds: int = 3
-    episodes: int = 512
     maps: tuple[str, ...] = tuple(STEPS)
-    worlds: int = 32
-    shorten: int = 1
-    """divides every budget, for a trial"""
-    page: str | None = None
-    """a page (docs/results.md) between whose markers the table goes; None: print it only"""
 
 
 def main(options: Options) -> None:

@@ -28,18 +28,12 @@ PUBLISHED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(campaign.Plan):
     """What the reproduction can be told."""
 
     out: str = "runs/smac_table"
-    seeds: int = 3
-    episodes: int = 512
     maps: tuple[str, ...] = tuple(STEPS)
     worlds: int = 16
-    shorten: int = 1
-    """divides every budget, for a trial"""
-    page: str | None = None
-    """a page (docs/results.md) between whose markers the table goes; None: print it only"""
 
 
 def main(options: Options) -> None:
