@@ -29,6 +29,7 @@ class Options(campaign.Plan):
 
     out: str = "runs/bases_table"
     maps: tuple[str, ...] = tuple(STEPS)
+    worlds: int = 32
     methods: tuple[str, ...] = tuple(BASES)
 
 

@@ -24,12 +24,11 @@ from limbeck.store import RunFolder
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What the tables of battles can be told, all of them."""
+    """What most tables can be told."""
 
     seeds: int = 3
     episodes: int = 512
     """greedy ones of each seed, at the end"""
-    worlds: int = 32
     shorten: int = 1
     """divides every budget, for a trial"""
     page: str | None = None

@@ -79,13 +79,12 @@ ROWS: dict[str, Settings] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Plan(campaign.Plan):
     """What the table and the curve of `kd_pareto.py` can be told."""
 
     out: str = "runs/kd_table"
-    seeds: int = 3
     first_seed: int = 0
-    """of so many in a row"""
+    """of `seeds` in a row"""
     steps: dict[str, int] = dataclasses.field(default_factory=dict)
     """of the teachers, by task, where not as in `TASKS`: --steps 3m 500000 2s3z 1000000"""
     hidden: int = 256
@@ -94,15 +93,10 @@ class Plan:
     """of each student"""
     data: int = 200_000
     """decisions of one agent of the teacher that a student learns from off line"""
-    episodes: int = 512
-    shorten: int = 1
-    """divides every budget, for a trial"""
     records: str | None = None
     """a file of figures measured before (reproduce/records/kd.jsonl): what stands there is not run again, what is run is added"""
     train: bool = True
     """no: nothing is run, and what no record holds is left out"""
-    page: str | None = None
-    """a page (docs/results.md) between whose markers the table goes; None: print it only"""
 
     @property
     def every_seed(self) -> range:

@@ -33,6 +33,7 @@ class Options(campaign.Plan):
 
     out: str = "runs/learning_curves"
     maps: tuple[str, ...] = tuple(STEPS)
+    worlds: int = 32
     student_updates: int = 10_000
     picture: str | None = None
     """where the curves go; None: into `out`"""

@@ -1,4 +1,4 @@
-"""MAPPO on battles: what limbeck's defaults win there, and what twice as many updates with larger steps do; three seeds.
+"""MAPPO on battles: what limbeck's defaults win there, and what more updates with larger steps do; three seeds.
 
     python reproduce/mappo_table.py --page docs/results.md       minutes a run on one core; runs that are there are not repeated
 
@@ -24,6 +24,7 @@ class Options(campaign.Plan):
 
     out: str = "runs/mappo_table"
     maps: tuple[str, ...] = tuple(STEPS)
+    worlds: int = 32
 
 
 def main(options: Options) -> None:

@@ -170,7 +170,7 @@ class _Run:
             self._check(report, first_update)
             at += n
             row = self._row(state, report, took, n * phase.collect)
-            if self.evaluate is not None and at in self.due:
+            if at in self.due:
                 row |= self.evaluate(state.params)
             row["seconds"] = round(before + time.monotonic() - begun, 3)
             self._log(row)
