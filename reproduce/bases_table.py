@@ -24,7 +24,7 @@ PUBLISHED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(campaign.Plan):
+class Options(campaign.Battles):
     """What the reproduction can be told."""
 
     out: str = "runs/bases_table"
@@ -36,7 +36,7 @@ class Options(campaign.Plan):
 def main(options: Options) -> None:
     console = Console()
     found: dict[tuple[str, str], list[dict]] = {}
-    for seed in range(options.seeds):
+    for seed in options.every_seed:
         for name in options.maps:
             for method in options.methods:
                 path = Path(options.out) / f"{method}-{name.replace('/', '-')}-{seed}"

@@ -23,16 +23,35 @@ from limbeck.store import RunFolder
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """What most tables can be told."""
+class Seeds:
+    """What all tables can be told."""
 
     seeds: int = 3
-    episodes: int = 512
-    """greedy ones of each seed, at the end"""
-    shorten: int = 1
-    """divides every budget, for a trial"""
+    first_seed: int = 0
+    """of `seeds` in a row: several programs may each make some, and one that is told all then finds their runs"""
     page: str | None = None
     """a page (docs/results.md) between whose markers the table goes; None: print it only"""
+
+    @property
+    def every_seed(self) -> range:
+        """The seeds."""
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan(Seeds):
+    """What most tables can be told."""
+
+    episodes: int = 512
+    """greedy ones of each seed, at the end"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Battles(Plan):
+    """What most tables of battles can be told."""
+
+    shorten: int = 1
+    """divides every budget, for a trial"""
 
 
 def played(config: RunConfig, path: Path, episodes: int, console: Console) -> dict[str, Any]:

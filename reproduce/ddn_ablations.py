@@ -45,23 +45,19 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(campaign.Plan):
     """What the reproduction can be told."""
 
     out: str = "runs/ddn_ablations"
     env: str = "smac/3m"
     steps: int = 100_000
-    seeds: int = 3
-    episodes: int = 512
     worlds: int = 16
-    page: str | None = None
-    """a page (docs/results.md) between whose markers the table goes; None: print it only"""
 
 
 def main(options: Options) -> None:
     console = Console()
     found: dict[str, list[dict]] = {}
-    for seed in range(options.seeds):
+    for seed in options.every_seed:
         for name, (world, settings) in ROWS.items():
             slug = "".join(c if c.isalnum() else "-" for c in name)
             config = RunConfig(

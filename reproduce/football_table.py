@@ -34,28 +34,23 @@ PUBLISHED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(campaign.Plan):
     """What the reproduction can be told."""
 
     out: str = "runs/football_table"
     scenarios: tuple[str, ...] = ("academy_3_vs_1_with_keeper",)
     reward: str = "checkpoints"
     steps: int = 2_000_000
-    seeds: int = 3
     workers: int = 8
     """processes that play side by side"""
     per_process: int = 1
     """worlds in each"""
     eps_steps: int = 50_000
     """over which exploration falls"""
-    episodes: int = 512
-    """greedy ones, at the end"""
     evaluations: int = 5
     student_rows: int = 600_000
     """decisions of the teacher that its student learns from; three of them are a step"""
     student_updates: int = 20_000
-    page: str | None = None
-    """a page (docs/results.md) between whose markers the table goes; None: print it only"""
     picture: str | None = None
     """where the learning curves go; None: into `out`"""
 
@@ -63,7 +58,7 @@ class Options:
 def main(options: Options) -> None:
     console = Console()
     found: dict[tuple[str, str], list[dict]] = {}
-    for seed in range(options.seeds):
+    for seed in options.every_seed:
         for scenario in options.scenarios:
             for name in (*TEACHERS, STUDENT):
                 path = path_of(name, scenario, seed, options)
@@ -86,7 +81,7 @@ def main(options: Options) -> None:
 
 def curves(scenario: str, options: Options) -> dict[str, list]:
     """What the teams wrote down while they learned; the student has no steps of its own."""
-    seeds = range(options.seeds)
+    seeds = options.every_seed
     return {name: [campaign.metrics(path_of(name, scenario, seed, options)) for seed in seeds] for name in TEACHERS}
 
 

@@ -79,12 +79,10 @@ ROWS: dict[str, Settings] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan(campaign.Plan):
+class Plan(campaign.Battles):
     """What the table and the curve of `kd_pareto.py` can be told."""
 
     out: str = "runs/kd_table"
-    first_seed: int = 0
-    """of `seeds` in a row"""
     steps: dict[str, int] = dataclasses.field(default_factory=dict)
     """of the teachers, by task, where not as in `TASKS`: --steps 3m 500000 2s3z 1000000"""
     hidden: int = 256
@@ -97,11 +95,6 @@ class Plan(campaign.Plan):
     """a file of figures measured before (reproduce/records/kd.jsonl): what stands there is not run again, what is run is added"""
     train: bool = True
     """no: nothing is run, and what no record holds is left out"""
-
-    @property
-    def every_seed(self) -> range:
-        """The seeds."""
-        return range(self.first_seed, self.first_seed + self.seeds)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ METHODS = {"qmix": "QMIX", "ptde": "PTDE teacher", "ptde-student": "PTDE student
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(campaign.Plan):
+class Options(campaign.Battles):
     """What the reproduction can be told."""
 
     out: str = "runs/learning_curves"
@@ -42,7 +42,7 @@ class Options(campaign.Plan):
 def main(options: Options) -> None:
     console = Console()
     found: dict[tuple[str, str], list[dict]] = {}
-    for seed in range(options.seeds):
+    for seed in options.every_seed:
         for name in options.maps:
             for method in METHODS:
                 path = folder(method, name, seed, options)
@@ -72,7 +72,7 @@ def panels(options: Options) -> list[list[Panel]]:
     """A row for what wins, one for what is returned, and one for the students, each with a panel per battle."""
 
     def curves(name: str, *methods: str) -> dict[str, list]:
-        seeds = range(options.seeds)
+        seeds = options.every_seed
         return {METHODS[m]: [campaign.metrics(folder(m, name, seed, options)) for seed in seeds] for m in methods}
 
     return [

@@ -19,7 +19,7 @@ RECIPES = {"defaults": {}, "battle": PRESETS["battle"]}
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(campaign.Plan):
+class Options(campaign.Battles):
     """What the reproduction can be told."""
 
     out: str = "runs/mappo_table"
@@ -33,7 +33,7 @@ def main(options: Options) -> None:
     for name in options.maps:
         steps = STEPS[name] // options.shorten
         wins = [
-            campaign.cell([100 * won(name, steps, recipe, seed, options, console) for seed in range(options.seeds)])
+            campaign.cell([100 * won(name, steps, recipe, seed, options, console) for seed in options.every_seed])
             for recipe in RECIPES
         ]
         lines.append([name, f"{steps:,}", *wins])

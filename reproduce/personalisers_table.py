@@ -19,24 +19,20 @@ from limbeck.runs import RunConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(campaign.Plan):
     """What the reproduction can be told."""
 
     out: str = "runs/personalisers_table"
     env: str = "smac/3m"
     sight_range: float = 2.0
     steps: int = 150_000
-    seeds: int = 3
-    episodes: int = 512
     worlds: int = 16
-    page: str | None = None
-    """a page (docs/results.md) between whose markers the table goes; None: print it only"""
 
 
 def main(options: Options) -> None:
     console = Console()
     found: dict[str, list[dict]] = {}
-    for seed in range(options.seeds):
+    for seed in options.every_seed:
         for form in PERSONALISERS:
             path = Path(options.out) / f"{form}-{seed}"
             found.setdefault(form, []).append(campaign.played(config(form, seed, options), path, options.episodes, console))

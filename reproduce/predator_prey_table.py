@@ -20,22 +20,18 @@ BASES = ("vdn", "qplex", "cw-qmix")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(campaign.Plan):
     """What the reproduction can be told."""
 
     out: str = "runs/predator_prey_table"
     env: str = "predator_prey/8v8"
     steps: int = 1_000_000
-    seeds: int = 3
-    episodes: int = 512
     worlds: int = 64
     updates: int = 2
     """per 32 steps of all worlds"""
     eps_steps: int = 600_000
     """over which exploration falls: after the usual 50,000, all have learned never to catch"""
     penalty: float = -2.0
-    page: str | None = None
-    """a page (docs/results.md) between whose markers the table goes; None: print it only"""
     picture: str | None = None
     """where the curves go; None: into `out`"""
 
@@ -44,7 +40,7 @@ def main(options: Options) -> None:
     console = Console()
     found: dict[str, list[dict[str, dict]]] = {}
     curves: dict[str, list[list[dict[str, Any]]]] = {}
-    for seed in range(options.seeds):
+    for seed in options.every_seed:
         for base in BASES:
             for method in (base, "ddn"):
                 name = base if method == base else f"{base} + DDN"

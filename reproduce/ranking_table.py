@@ -28,7 +28,7 @@ MEASURES = ("NDCG@1", "NDCG@3", "NDCG@5", "NDCG@10", "MRR")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(campaign.Seeds):
     """What the reproduction can be told."""
 
     out: str = "runs/ranking_table"
@@ -36,8 +36,6 @@ class Options:
     """queries shown to QMIX and to the teacher"""
     updates: int = 20_000
     """gradient steps of the student"""
-    seeds: int = 3
-    """of the data and of the learners"""
     worlds: int = 128
     mixer: str = "qmix"
     hidden: int = 32
@@ -46,15 +44,13 @@ class Options:
     """share of the relevance that only the whole list tells"""
     lambdamart: bool = True
     """needs lightgbm"""
-    page: str | None = None
-    """a page (docs/results.md) between whose markers the table goes; None: print it only"""
 
 
 def main(options: Options) -> None:
     console = Console()
     rankers = RANKERS if options.lambdamart else {name: each for name, each in RANKERS.items() if each is not lambdamart}
     found: dict[str, list[dict[str, float]]] = {}
-    for seed in range(options.seeds):
+    for seed in options.every_seed:
         world = {"dependence": options.dependence, "seed": seed}
         env = registry.make("ranking/synthetic", **world)
         for name, fit in rankers.items():

@@ -28,7 +28,7 @@ PUBLISHED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(campaign.Plan):
+class Options(campaign.Battles):
     """What the reproduction can be told."""
 
     out: str = "runs/smac_table"
@@ -40,11 +40,11 @@ def main(options: Options) -> None:
     console = Console()
     found: dict[tuple[str, str], list[dict]] = {}
     for name in options.maps:
-        for seed in range(options.seeds):
+        for seed in options.every_seed:
             for method in METHODS:
                 path = Path(options.out) / f"{method}-{name.replace('/', '-')}-{seed}"
                 found.setdefault((name, method), []).append(one(name, method, seed, path, options, console))
-        for seed in range(options.seeds if name in LONG else 0):
+        for seed in options.every_seed if name in LONG else ():
             path = Path(options.out) / f"qmix-{name.replace('/', '-')}-long-{seed}"
             found.setdefault((name, "long"), []).append(one(name, "qmix", seed, path, options, console, LONG[name]))
     campaign.write(options.page, table(found, options), "results", console)

@@ -34,24 +34,20 @@ PUBLISHED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(campaign.Plan):
     """What the reproduction can be told."""
 
     out: str = "runs/students_table"
     maps: tuple[str, ...] = tuple(MAPS)
-    seeds: int = 3
-    episodes: int = 512
     worlds: int = 16
     student_updates: int = 20_000
     """of PTDE's student"""
-    page: str | None = None
-    """a page (docs/results.md) between whose markers the table goes; None: print it only"""
 
 
 def main(options: Options) -> None:
     console = Console()
     found: dict[tuple[str, str], list[dict[str, dict]]] = {}
-    for seed in range(options.seeds):
+    for seed in options.every_seed:
         for battle in options.maps:
             for name in METHODS:
                 found.setdefault((battle, name), []).append(both(name, battle, seed, options, console))
