@@ -32,7 +32,7 @@ from limbeck.types import Observation
 SIMULATE = [
     ("smac/3s_vs_5z", 8), ("smac/3s_vs_5z", 64), ("smac/5m_vs_6m", 8), ("smac/5m_vs_6m", 64), ("smac/3s5z_vs_3s6z", 8),
     ("smac/3s5z_vs_3s6z", 64), ("predator_prey/8v8", 64),
-    ("mpe/simple_spread", 64),
+    ("mpe/simple_spread", 64), ("ranking/synthetic", 64),
 ]  # fmt: skip
 # One update of 32 segments of 128 transitions for every 128 steps of all worlds: the sizes that others publish speeds for.
 SIZES = {"segment": 128, "batch": 32, "updates": 1, "buffer": 5000, "hidden": 64, "embed": 32, "hyper": 64}
