@@ -24,7 +24,7 @@ from limbeck.store import RunFolder
 
 @dataclasses.dataclass(frozen=True)
 class Seeds:
-    """What all tables can be told."""
+    """What tables over seeds can be told."""
 
     seeds: int = 3
     first_seed: int = 0
