@@ -1,9 +1,10 @@
 """Steps per second of worlds that others have written: their own loop, the same in limbeck's hands, and the collector's share.
 
 For each number of processes: as many that run the world's own loop, all at once; then the collector with so many, each with one or
-several worlds; in turns, so that a machine that is busy with other things slows both. The share is the median of rounds' ratios.
+several worlds, where the learner acts, and where the workers do, a segment ahead; in turns, so that a machine that is busy with
+other things slows all of them. The share is the median of rounds' ratios.
 
-    python reproduce/doors_speed.py                    four minutes; `taskset -c 0` in front of it keeps it on one core
+    python reproduce/doors_speed.py                    six minutes; `taskset -c 0` in front of it keeps it on one core
     python reproduce/doors_speed.py --worlds football/academy_3_vs_1_with_keeper football/academy_counterattack_hard
 
 The packages have to be there: pip install 'limbeck[pettingzoo,lbf,rware]', and what football's script builds. All actions are
@@ -17,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor as Pool
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from multiprocessing import get_context
 from typing import Any
 
@@ -28,6 +30,8 @@ from rich.console import Console
 from rich.table import Table
 
 import limbeck as lb
+from limbeck import acting
+from limbeck.envs.acting import ActingWorkers
 from limbeck.envs.adapters.team import Team
 from limbeck.envs.football.game import ACTIONS, Game
 from limbeck.envs.host import HostEnv
@@ -47,6 +51,8 @@ class Options:
     workers: tuple[int, ...] = (1, 2, 4)
     per_process: tuple[int, ...] = (1, 8)
     """worlds that share a process"""
+    acting: tuple[str, ...] = ("learner", "workers")
+    """who computes the actions"""
     seconds: float = 2.0
     """of each stretch"""
     rounds: int = 5
@@ -131,43 +137,60 @@ def act_at_random(params, carry, decision, key, explore):
     return jnp.where(decision.avail_actions, noise, -1.0).argmax(-1), carry
 
 
-def collector(processes: Workers) -> Callable[[], int]:
-    """Segments of the learner's collector."""
-    act, n = compiled(act_at_random), processes.n
-    worlds = start(processes, jnp.zeros((n, processes.env.spec.n_agents)))
+class Collector:
+    """The learner's collector in n worlds; `stack` ends their processes."""
 
-    def segment() -> int:
-        nonlocal worlds
-        worlds, *_ = collect(processes, act, (), worlds, jax.random.key(0), 0.0, SEGMENT)
-        return SEGMENT * n
+    def __init__(self, env: HostEnv, n: int, stack: ExitStack):
+        key, carry = jax.random.key(0), jnp.zeros((n, env.spec.n_agents))
+        self._known, self._act = acting.Known((), key, 0.0), compiled(act_at_random)
+        if env.acting == "workers":
+            self._workers = acting.start_workers(env, n, 0, act_at_random, self._known, carry, SEGMENT, ahead=True)
+        else:
+            self._workers = Workers(env, n, 0)
+        self._worlds = start(stack.enter_context(self._workers), carry)
+        if isinstance(self._workers, ActingWorkers):
+            acting.send(self._workers, self._known, self._worlds)
 
-    segment()
-    return segment
+    def segment(self) -> int:
+        """One of every world; how many steps that is."""
+        if isinstance(self._workers, ActingWorkers):
+            acting.send(self._workers, self._known)
+            self._worlds, *_ = acting.collect(self._workers, self._worlds)
+        else:
+            self._worlds, *_ = collect(self._workers, self._act, (), self._worlds, self._known.key, 0.0, SEGMENT)
+        return SEGMENT * self._workers.n
+
+    def stretch(self, seconds: float) -> float:
+        """Steps per second."""
+        self.segment()  # workers that act have played it while nobody looked
+        speed = rate(self.segment, seconds)
+        self._workers.first([slice(None)])  # they leave the cores to the next stretch
+        return speed
 
 
 def measured(name: str, n: int, options: Options) -> list[tuple[str, list[float]]]:
-    """By worlds in each of n processes: own loop and limbeck's, one in each of n processes; collector; its share of each."""
-    found: dict[int, list[list[float]]] = {each: [] for each in options.per_process}
+    """By worlds in each of n processes, and who acts: own loop and limbeck's, one in each process; collector; its share of each."""
+    found: dict[tuple[int, str], list[list[float]]] = {each: [] for each in product(options.per_process, options.acting)}
     with ExitStack() as stack:
         pools = [stack.enter_context(Pool(1, mp_context=get_context("spawn"))) for _ in range(n)]  # each has to have a world
         work = {}
         for each in found:
-            env = lb.make(name, per_process=each)
+            env = lb.make(name, per_process=each[0], acting=each[1])
             assert isinstance(env, HostEnv)
-            work[each] = collector(stack.enter_context(Workers(env, n * each, 0)))
+            work[each] = Collector(env, n * each[0], stack)
         for turn in range(options.rounds + 1):  # the first is to get ready
             seconds = options.seconds if turn else 0.0
             loops = [sum(each.result() for each in [p.submit(timed, name, own, seconds) for p in pools]) for own in (True, False)]
             for each, rounds in found.items():
-                collects = rate(work[each], seconds)
+                collects = work[each].stretch(seconds)
                 if turn:
                     rounds.append([*loops, collects, collects / loops[0], collects / loops[1]])
-    return [(f"{n} x {each}", list(np.median(rounds, axis=0))) for each, rounds in found.items()]
+    return [(f"{n} x {each}, {who}", list(np.median(rounds, axis=0))) for (each, who), rounds in found.items()]
 
 
 def main(options: Options) -> None:
     """Prints the table."""
-    head = ("world", "processes x worlds", "own loops", "in limbeck", "collector", "of own loops", "of limbeck's")
+    head = ("world", "processes x worlds, who acts", "own loops", "in limbeck", "collector", "of own loops", "of limbeck's")
     table = Table(*head, title="steps per second")
     for name in options.worlds:
         for n in options.workers:

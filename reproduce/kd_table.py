@@ -43,13 +43,14 @@ class Task:
 
 
 BATTLE: Settings = {"chunk": 16, "lr": 1e-3, "critic_lr": 1e-3, "epochs": 5, "entropy_weight": 0.03}
+CAREFUL: Settings = {**mappo.PRESETS["expert"], "epochs": 10, "clip": 0.05}
 NEAR: Settings = {"sight_range": "6"}
 EPISODES: Settings = {"segment": 25, "chunk": 25}
 TASKS = {
     "3m": Task("smac/3m", 1_000_000, BATTLE, {}, NEAR),
     "2s3z": Task("smac/2s3z", 500_000, mappo.PRESETS["expert"], {}, NEAR),
     "3s_vs_5z": Task("smac/3s_vs_5z", 5_000_000, BATTLE, {}, NEAR),
-    "5m_vs_6m": Task("smac/5m_vs_6m", 5_000_000, BATTLE, {}, NEAR),
+    "5m_vs_6m": Task("smac/5m_vs_6m", 1_000_000, CAREFUL, {}, NEAR),
     "simple_spread": Task("mpe/simple_spread", 2_000_000, MAPPO, EPISODES, {"drop": "10-17"}, 128),
     "simple_reference": Task("mpe/simple_reference", 2_000_000, MAPPO, EPISODES, {"drop": "0-1"}, 128),
     "simple_speaker_listener": Task("mpe/simple_speaker_listener", 2_000_000, MAPPO, EPISODES, {"drop": "/0-1"}, 128),

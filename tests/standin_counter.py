@@ -1,5 +1,8 @@
 """A host world in a few lines. Numpy alone, so that worker processes start at once."""
 
+import os
+import time
+
 import numpy as np
 
 
@@ -28,3 +31,17 @@ class Counter:
 
     def close(self):
         pass
+
+
+class Mortal(Counter):
+    """Some of its episodes, known by their seeds, end its process at their second step, or hang there; every step takes a while."""
+
+    def __init__(self, deadly=(), hanging=(), slow=0.0):
+        super().__init__()
+        self.deadly, self.hanging, self.slow = deadly, hanging, slow
+
+    def step(self, action):
+        time.sleep(60 if self.t == 1 and self.seed in self.hanging else self.slow)
+        if self.t == 1 and self.seed in self.deadly:
+            os._exit(1)
+        return super().step(action)

@@ -8,9 +8,11 @@ import signal
 import sys
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
+from limbeck import acting
 from limbeck.cli import main
 from limbeck.envs import registry
 from limbeck.envs.check import check_env
@@ -19,6 +21,7 @@ from limbeck.envs.football.game import ACTIONS, engine, world
 from limbeck.envs.football.scenarios import CLOCK, SCENARIOS, level_of
 from limbeck.envs.workers import Workers
 from limbeck.errors import WorldFailed
+from limbeck.hosted import collect, compiled, start
 
 THERE = all(importlib.util.find_spec(name) for name in ("gfootball", "gfootball_engine"))
 pytestmark = [
@@ -175,6 +178,23 @@ def test_games_that_share_a_process_are_those_of_processes_of_their_own():
     apart, together = played(1), played(3)
     assert apart[1].any(), "episodes end, and others begin"
     for one, other in zip(apart, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_games_are_the_same_whoever_acts():
+    def act(params, carry, decision, key, explore):
+        return jax.random.randint(key, decision.alive.shape, 0, ACTIONS), carry
+
+    env, carry = registry.make("football/academy_3_vs_1_with_keeper"), np.zeros((2, 3))
+    known = acting.Known((), jax.random.key(1), 0.0)
+    with Workers(env, 2, seed=5) as workers:
+        expected = collect(workers, compiled(act), (), start(workers, carry), known.key, 0.0, 60)[1]
+    with acting.start_workers(env, 2, 5, act, known, carry, 60) as workers:
+        worlds = start(workers, carry)
+        acting.send(workers, known, worlds)
+        segment = acting.collect(workers, worlds)[1]
+    assert expected.terminated.any(), "episodes end, and others begin"
+    for one, other in zip(jax.tree.leaves(expected), jax.tree.leaves(segment), strict=True):
         np.testing.assert_array_equal(one, other)
 
 

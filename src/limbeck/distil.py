@@ -20,7 +20,7 @@ gradient from them.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -287,7 +287,7 @@ def together(spec: EnvSpec, teacher: Any, student: Student, view: tuple[str, ...
         act=act,
         explore=teacher.explore,
         loss=loss,
-        source=teacher.source,
+        source=replace(teacher.source, ahead=teacher.source.ahead and student.collects != "teacher"),
         optimiser=apart(Taught, teacher=teacher.optimiser, student=student.optimiser),
         policies={"student": by_student, "teacher": part_of(by_teacher, lambda params: params.teacher)},
         judged=("student", "teacher"),

@@ -147,14 +147,20 @@ def collect(
 
     for k, move in moves(each, workers, ask, lambda k: len(made[k]) < length):
         made[k].append(move)
-    after = _side_by_side([part.worlds for part in each])
-    told = _side_by_side([jax.tree.map(lambda *steps: np.stack(steps), *some) for some in made], axis=1)
+    told: Move = _side_by_side([jax.tree.map(lambda *steps: np.stack(steps), *some) for some in made], axis=1)
+    return recorded(worlds, told, _side_by_side([part.worlds.carry for part in each]))
+
+
+def recorded(worlds: HostWorlds, told: Move, carry: PyTree) -> tuple[HostWorlds, Segment, EpisodeStats]:
+    """What `collect` returns, of the worlds before the segment, of the moves in it, [T, B, ...], and of the carry after it."""
     decisions = jax.tree.map(lambda first, rest: np.concatenate([first[None], rest]), worlds.decision, told.decision)
     outcome, whole = told.outcome, told.whole
     mask = np.float32(1) - outcome.truncated
-    segment: Any = Segment(decisions, told.action, outcome.reward, outcome.terminated, mask, worlds.carry)
+    action: Any = told.action
+    segment: Any = Segment(decisions, action, outcome.reward, outcome.terminated, mask, worlds.carry)
     sums = (whole.sum(), (whole * told.episode_return).sum(), (whole & outcome.info["won"]).sum())
-    return after, segment, EpisodeStats(*map(np.float32, sums))  # pyright: ignore[reportArgumentType]
+    last: Any = jax.tree.map(lambda x: x[-1], (told.decision, np.where(told.ended, np.float32(0), told.episode_return)))
+    return HostWorlds(last[0], carry, last[1]), segment, EpisodeStats(*map(np.float32, sums))  # pyright: ignore[reportArgumentType]
 
 
 def _side_by_side(some: list[Any], axis: int = 0) -> Any:

@@ -9,6 +9,9 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from limbeck import acting
+from limbeck.acting import Known
+from limbeck.envs.acting import ActingWorkers
 from limbeck.envs.host import AnyEnvironment, HostEnv
 from limbeck.envs.workers import Workers
 from limbeck.hosted import HostWorlds, collect, compiled, seed_of, shapes, start
@@ -44,6 +47,7 @@ class HostLearner(Learner):
         self._catch_up = jax.jit(algorithm.catch_up)
         self._prepare = jax.jit(self._acting)
         self._absorb = jax.jit(self._sharded_absorb, static_argnames="phase", donate_argnums=0)
+        self._ahead = env.acting == "workers" and algorithm.source.ahead
         self._workers: Workers | None = None
         self._running: HostWorlds | None = None
         self._reported = 0
@@ -78,22 +82,36 @@ class HostLearner(Learner):
 
     def _segment(self, state: TrainState) -> tuple[Segment, EpisodeStats]:
         """The next segment, laid out over the devices."""
-        if self._workers is None:
-            self._workers = Workers(self.env, self.worlds, seed_of(state.key))
-            self._running = start(self._workers, self.algorithm.init_carry(self.worlds))
-        key, explore = self._prepare(state.key, state.steps)
-        here = jax.tree.map(lambda x: x.addressable_data(0), (state.params, key, explore))  # acting needs one device
-        params, key, explore = here
-        length = self.algorithm.source.collect
-        assert self._running is not None
-        after, segment, stats = collect(self._workers, self._act, params, self._running, key, explore, length)
-        self._running = after._replace(carry=self._catch_up(params, after.carry, segment))
+        here = jax.tree.map(lambda x: x.addressable_data(0), (state.params, *self._prepare(state.key, state.steps)))
+        known = Known(*here)  # acting needs one device
+        if self._workers is None or self._running is None:
+            self._workers, self._running = self._start(seed_of(state.key), known)
+        worlds, length = self._running, self.algorithm.source.collect
+        if isinstance(self._workers, ActingWorkers):
+            acting.send(self._workers, known, None if self._ahead else worlds)
+            after, segment, stats = acting.collect(self._workers, worlds)
+        else:
+            after, segment, stats = collect(self._workers, self._act, known.params, worlds, known.key, known.explore, length)
+        self._running = after._replace(carry=self._catch_up(known.params, after.carry, segment))
         return jax.tree.map(
             lambda spec, part: jax.device_put(part, NamedSharding(self._mesh, spec)),
             Latest().spec(AXIS),
             segment,
             is_leaf=lambda x: isinstance(x, P),
         ), stats
+
+    def _start(self, seed: int, known: Known) -> tuple[Workers, HostWorlds]:
+        """New workers, and their worlds. Those that act ahead have begun the first segment, with chance of its own."""
+        algorithm, carry = self.algorithm, self.algorithm.init_carry(self.worlds)
+        if self.env.acting == "learner":
+            workers = Workers(self.env, self.worlds, seed)
+            return workers, start(workers, carry)
+        length = algorithm.source.collect
+        workers = acting.start_workers(self.env, self.worlds, seed, algorithm.act, known, carry, length, self._ahead)
+        worlds = start(workers, carry)
+        if self._ahead:
+            acting.send(workers, known._replace(key=jax.random.fold_in(known.key, 1)), worlds)
+        return workers, worlds
 
     # -- inside jit ------------------------------------------------------------------------------------------------------
 

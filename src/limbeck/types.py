@@ -205,6 +205,9 @@ class Source:
     collect_until: int | None = None
     total_updates: int | None = None
     """updates after which a run is complete; None: the run's budget of environment steps decides"""
+    ahead: bool = False
+    """whether worlds that act by themselves may begin a segment while the one before is still learned from: for who learns from old
+    experience, and leaves the recurrent state as acting made it (no `catch_up`)"""
     prepare: Callable[[PyTree, Segment], Any] = field(default=lambda params, segment: segment)
     """(params, segment) -> what of it is stored; the parameters are those that collected it"""
 

@@ -9,8 +9,10 @@ import numpy as np
 
 from limbeck.envs.base import Environment
 from limbeck.envs.worker import Sizes
-from limbeck.errors import BadSetting
+from limbeck.errors import BadSetting, unknown
 from limbeck.types import EnvSpec
+
+ACTING = ("learner", "workers")
 
 
 class HostWorld(Protocol):
@@ -56,11 +58,13 @@ class Processes:
         timeout: see `HostEnv`.
         workers: see `HostEnv`.
         per_process: see `HostEnv`.
+        acting: see `HostEnv`.
     """
 
     timeout: float = 60.0
     workers: int | None = None
     per_process: int = 1
+    acting: str = "learner"
 
     @property
     def processes(self) -> dict[str, Any]:
@@ -83,9 +87,12 @@ class HostEnv:
             others step, and a long step holds up nobody else (decision 12). 1: all step together.
         per_process: worlds that share a process, which steps one after the other, so that one message is about several: for worlds
             that are cheap, or more than the cores (decision 13). One that crashes takes the others' episodes with it.
+        acting: who computes a run's actions: the learner, for all worlds; or the workers, each for its own, a whole segment without
+            waiting for anybody (decision 14). Then a worker needs JAX: two seconds and some 200 MB more.
 
     Raises:
         BadSetting: a time-out or a number of workers, parts or worlds per process that makes no sense; or a factory without a name.
+        UnknownName: neither learner nor workers act.
     """
 
     spec: EnvSpec
@@ -96,6 +103,7 @@ class HostEnv:
     require: Callable[[], None] = nothing
     parts: int = 8
     per_process: int = 1
+    acting: str = "learner"
 
     def __post_init__(self):
         if not self.timeout > 0:
@@ -105,6 +113,8 @@ class HostEnv:
         for name in ("parts", "per_process"):
             if getattr(self, name) < 1:
                 raise BadSetting(f"{name} is {getattr(self, name)!r}; it must be at least 1")
+        if self.acting not in ACTING:
+            raise unknown("acting", self.acting, ACTING)
         if not all(self.factory.partition(":")):
             raise BadSetting(f"a factory is written package.module:function, not '{self.factory}'")
 

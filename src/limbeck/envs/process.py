@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ START = 5
 """how many times longer than for a step a worker may take to start"""
 QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
 """for the workers, unless set already: they share the cores, and leave the accelerator to the learner"""
+ON_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false --xla_cpu_enable_concurrency_optimized_scheduler=false"
+"""for workers that act: handing a part of a small program to another thread takes longer than the part (decision 14)"""
 
 
 @dataclass
@@ -61,19 +63,22 @@ class Process:
         self.log.close()
 
 
-def launch(job: Mapping[str, Any], memory_fd: int) -> Process:
-    """A process of the program in `worker`, with its job: `factory`, `settings`, `sizes`, and what belongs to the world's place."""
+def launch(job: Mapping[str, Any], memory: Sequence[int]) -> Process:
+    """A process of the program in `worker`, with its job: `factory`, `settings`, `sizes`, and what belongs to the world's place.
+
+    `memory` are the descriptors of what is shared with it.
+    """
     ours, theirs = socket.socketpair()
     watched, lifeline = os.pipe()
     log = tempfile.TemporaryFile("a+b")  # noqa: SIM115  (closed with the worker)
-    inherited = [theirs.fileno(), watched, memory_fd]
+    inherited = [theirs.fileno(), watched, *memory]
     process = subprocess.Popen(
         [sys.executable, "-P", str(Path(program.__file__).resolve()), *map(str, inherited)],
         pass_fds=inherited,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=log,
-        env=QUIET | os.environ,
+        env=QUIET | os.environ | {"XLA_FLAGS": f"{ON_ONE_THREAD} {os.environ.get('XLA_FLAGS', '')}".strip()},
         start_new_session=True,  # Ctrl-C is the learner's to handle; and what a game starts is killed with it
     )
     theirs.close()
@@ -93,7 +98,7 @@ def ask(name: str, factory: str, settings: Mapping[str, Any], timeout: float) ->
         WorldFailed: it cannot be made, or says nothing.
     """
     memory_fd = anonymous_memory(1)
-    process = launch({"factory": factory, "settings": dict(settings), "sizes": None}, memory_fd)
+    process = launch({"factory": factory, "settings": dict(settings), "sizes": None}, [memory_fd])
     try:
         process.channel.settimeout(START * timeout)
         answer = process.channel.makefile("rb").readline()

@@ -2,7 +2,7 @@
 
 Numbers travel through a piece of shared memory (`Shared`); a socket says what to do and that it has been done; a pipe that nobody
 writes to tells by its end that the parent is gone. Nothing is pickled. This file needs numpy alone: a process costs a tenth of a
-second and 25 MB before the world itself.
+second and 25 MB before the world itself, unless it is to act as well (`actor`).
 """
 
 import contextlib
@@ -21,8 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-ROWS = struct.Struct("<II")
-"""the order to step worlds: the first of them, and the one after the last"""
+ORDER = struct.Struct("<BIIBI")
+"""STEP: from which world to before which one. PLAY and GO_ON: on which tape, and from which step to the segment's end"""
+STEP, PLAY, GO_ON = range(3)
+"""the last two act in all worlds: from the recurrent state on the tape, or from where the segment before has ended"""
 FINE = b"+\n"
 """the answer to an order; what is no such line is an error"""
 GRACE = 5.0
@@ -55,47 +57,71 @@ class Shared(NamedTuple):
     """the world itself failed: its episode is no episode"""
 
 
-def _forms(sizes: Sizes) -> Shared:
-    """(type, shape) of every array, the wider types first."""
+Form = tuple[Any, tuple[int, ...]]
+"""type and shape of an array"""
+LINE = 64
+"""bytes; arrays begin at multiples of it"""
+
+
+def shared_forms(sizes: Sizes) -> list[Form]:
+    """Those of `Shared`, in its order."""
     b, n, a, o, s = sizes
     number, flag = np.float32, np.bool_
-    forms: Any = ((number, (b, n, o)), (number, (b, s)), (number, (b,)), (np.int32, (b, n)), (flag, (b, n, a)), (flag, (b, n)))
-    return Shared(*forms, *[(flag, (b,))] * 4)
+    forms: list[Form] = [
+        (number, (b, n, o)),
+        (number, (b, s)),
+        (number, (b,)),
+        (np.int32, (b, n)),
+        (flag, (b, n, a)),
+        (flag, (b, n)),
+    ]
+    return [*forms, *[(flag, (b,))] * 4]
 
 
-def size_of(sizes: Sizes) -> int:
+def size_of(forms: list[Form]) -> int:
     """Bytes that the arrays take."""
-    return sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in _forms(sizes))
+    return sum(map(_room, forms))
 
 
-def view(memory: mmap.mmap, sizes: Sizes) -> Shared:
+def view(memory: mmap.mmap, forms: list[Form]) -> list[np.ndarray]:
     """The arrays in a piece of memory."""
     arrays, offset = [], 0
-    for kind, shape in _forms(sizes):
-        array = np.frombuffer(memory, kind, int(np.prod(shape)), offset).reshape(shape)
-        arrays.append(array)
-        offset += array.nbytes
-    return Shared(*arrays)
+    for form in forms:
+        kind, shape = form
+        arrays.append(np.ndarray(shape, kind, memory, offset))
+        offset += _room(form)
+    return arrays
+
+
+def _room(form: Form) -> int:
+    kind, shape = form
+    return -(-np.dtype(kind).itemsize * int(np.prod(shape)) // LINE) * LINE
 
 
 def main() -> None:
     """Serves until the parent says otherwise, or is gone."""
-    channel_fd, lifeline, memory_fd = (int(word) for word in sys.argv[1:4])
+    fds = [int(word) for word in sys.argv[1:]]
     del sys.argv[1:]  # games look there for options of their own
-    for fd in (channel_fd, lifeline, memory_fd):
+    for fd in fds:
         os.set_inheritable(fd, False)
+    channel_fd, lifeline, memory_fd, *further = fds
     threading.Thread(target=_follow_parent, args=(lifeline,), daemon=True).start()
     channel = socket.socket(fileno=channel_fd)
     try:
-        job = json.loads(channel.makefile("rb").readline())
+        orders = channel.makefile("rb")  # one reader for all that comes: it may have read on when it has the job
+        job = json.loads(orders.readline())
         sys.path[:] = job["path"]
         _open_lightly("limbeck")
         if job["sizes"] is None:  # it is only asked what it is
             facts = build(job["factory"], job["settings"]).facts()
             channel.sendall(json.dumps({"facts": facts}).encode() + b"\n")
             return
-        shared = view(mmap.mmap(memory_fd, 0), Sizes(*job["sizes"]))
-        _serve(channel, [_Seat(job, shared, i) for i in range(len(job["episodes"]))], job["first"])
+        shared = Shared(*view(mmap.mmap(memory_fd, 0), shared_forms(Sizes(*job["sizes"]))))
+        seats = [_Seat(job, shared, i) for i in range(len(job["episodes"]))]
+        actor = None
+        if "actor" in job:  # it acts by itself, and needs JAX
+            actor = named(job["actor"])(job, shared, [seat.step for seat in seats], mmap.mmap(further[0], 0))
+        _serve(channel, orders, seats, job["first"], actor)
     except Exception as error:
         import traceback
 
@@ -106,8 +132,13 @@ def main() -> None:
 
 def build(factory: str, settings: dict[str, Any]) -> Any:
     """The world that `package.module:function` makes of the settings."""
-    module, _, function = factory.partition(":")
-    return getattr(importlib.import_module(module), function)(**settings)
+    return named(factory)(**settings)
+
+
+def named(what: str) -> Any:
+    """What is called `package.module:name`."""
+    module, _, name = what.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def episode_seed(seed: int, world: int, episode: int) -> int:
@@ -115,12 +146,15 @@ def episode_seed(seed: int, world: int, episode: int) -> int:
     return int(np.random.SeedSequence([seed, world, episode]).generate_state(1)[0] >> 1)
 
 
-def _serve(channel: socket.socket, seats: "list[_Seat]", first: int) -> None:
+def _serve(channel: socket.socket, orders: Any, seats: "list[_Seat]", first: int, actor: Any) -> None:
     channel.sendall(FINE)
-    while len(order := channel.recv(ROWS.size, socket.MSG_WAITALL)) == ROWS.size:
-        start, stop = ROWS.unpack(order)
-        for seat in seats[start - first : stop - first]:
-            seat.step()
+    while len(order := orders.read(ORDER.size)) == ORDER.size:
+        kind, start, stop, tape, since = ORDER.unpack(order)
+        if kind != STEP:
+            actor.play(tape, since, kind == GO_ON)
+        else:
+            for seat in seats[start - first : stop - first]:
+                seat.step()
         channel.sendall(FINE)
     for seat in seats:
         seat.world.close()

@@ -16,7 +16,7 @@ import numpy as np
 
 from limbeck.envs.host import HostEnv
 from limbeck.envs.process import START, Process, anonymous_memory, launch
-from limbeck.envs.worker import FINE, GRACE, ROWS, size_of, view
+from limbeck.envs.worker import FINE, GRACE, ORDER, STEP, Shared, shared_forms, size_of, view
 from limbeck.errors import WorldFailed
 from limbeck.types import Observation, Outcome
 
@@ -32,6 +32,8 @@ class Order(NamedTuple):
     worlds: range
     seconds: float
     """that it may take, once the orders before it are done"""
+    tape: int | None = None
+    """where a segment is written down, if it is about one"""
 
 
 class Workers:
@@ -41,19 +43,21 @@ class Workers:
         env: the world.
         n: how many (B).
         seed: of all chance in them, together with the world's place and the number of the episode.
+        further: memory that the processes share besides, by its descriptor; closed with the workers.
 
     Raises:
         WorldFailed: the world cannot be started.
         LimbeckError: whatever the world's factory says is the user's to solve.
     """
 
-    def __init__(self, env: HostEnv, n: int, seed: int = 0):
+    def __init__(self, env: HostEnv, n: int, seed: int = 0, further: Sequence[int] = ()):
         self.env, self.n, self.seed = env, n, seed
         self.losses: list[str] = []
         """why each lost episode was lost"""
         self._sizes = env.sizes(n)
-        self._memory_fd = anonymous_memory(size_of(self._sizes))
-        self._shared = view(mmap.mmap(self._memory_fd, 0), self._sizes)
+        forms = shared_forms(self._sizes)
+        self._memory = [anonymous_memory(size_of(forms)), *further]
+        self._shared = Shared(*view(mmap.mmap(self._memory[0], 0), forms))
         self._episode = [0] * n
         self._in_a_row = [0] * n
         self._busy = np.zeros(n, bool)  # worlds that an order is about
@@ -63,7 +67,7 @@ class Workers:
         self._since = [0.0] * len(self._homes)  # when the first of a process's orders was its turn
         self._poll, self._home_of = select.poll(), dict[int, int]()
         self._workers: dict[int, Process] = {}
-        self.close = weakref.finalize(self, _end_all, self._workers, self._memory_fd)
+        self.close = weakref.finalize(self, _end_all, self._workers, self._memory)
         try:
             self._begin()
         except BaseException:
@@ -104,7 +108,7 @@ class Workers:
         for home, worlds in self._at_home(self._places(some)):
             self._order(home, Order(worlds, self.env.timeout * len(worlds)))
             with suppress(OSError):  # it will be found gone
-                self._workers[home].channel.send(ROWS.pack(worlds.start, worlds.stop))
+                self._workers[home].channel.send(ORDER.pack(STEP, worlds.start, worlds.stop, 0, 0))
 
     def first(self, sent: Sequence[slice]) -> int:
         """Which of the parts that were sent is the first in this row whose worlds have all answered, once one has.
@@ -135,7 +139,7 @@ class Workers:
         outcome = Outcome(*came[:3], info=dict(zip(("won", "lost"), came[3:], strict=True)))
         for i, over in zip(places, outcome.terminated | outcome.truncated, strict=True):
             if over and i not in failed:
-                self._over(i)
+                self._over(i, bool(self._shared.lost[i]))
         return outcome, self.observe(some)
 
     def _places(self, some: slice) -> range:
@@ -162,10 +166,10 @@ class Workers:
         shared.truncated[i] = shared.lost[i] = True
         self.losses.append(f"world {i}: {why}")
 
-    def _over(self, i: int) -> None:
-        """A world has gone on to the next episode by itself."""
+    def _over(self, i: int, lost: bool) -> None:
+        """A world has gone on to the next episode by itself; it may have said that this one was lost."""
         self._episode[i] += 1
-        if self._shared.lost[i]:
+        if lost:
             self.losses.append(f"world {i}: it reported the loss of an episode")
             self._strike(i, "it said so itself")
         else:
@@ -200,8 +204,14 @@ class Workers:
                 raise WorldFailed(f"{self.env.spec.name} does not start: {next(iter(self._gone.values()))}")
 
     def _spawn(self, home: int) -> None:
+        self._workers[home] = launch(self._job(home), self._memory)
         worlds = self._homes[home]
-        job = {
+        self._order(home, Order(worlds, START * self.env.timeout * len(worlds)))
+
+    def _job(self, home: int) -> dict[str, Any]:
+        """What a new process is told."""
+        worlds = self._homes[home]
+        return {
             "factory": self.env.factory,
             "settings": dict(self.env.settings),
             "sizes": self._sizes,
@@ -209,8 +219,6 @@ class Workers:
             "episodes": [self._episode[i] for i in worlds],
             "seed": self.seed,
         }
-        self._workers[home] = launch(job, self._memory_fd)
-        self._order(home, Order(worlds, START * self.env.timeout * len(worlds)))
 
     def _end(self, home: int) -> None:
         self._orders[home].clear()
@@ -250,8 +258,12 @@ class Workers:
         ready = self._poll.poll(1000 * max(0.0, self._deadline(late) - time.monotonic()))
         for home in [self._home_of[fd] for fd, _ in ready]:
             self._listen(home)
-        if not ready:
+        if not ready and not self._moves_on(late):
             self._lost(late, f"it gave no answer for {self._orders[late][0].seconds:g} s")
+
+    def _moves_on(self, home: int) -> bool:
+        """Whether a process that is late has something to show for it, and may go on."""
+        return False
 
     def _deadline(self, home: int) -> float:
         return self._since[home] + self._orders[home][0].seconds
@@ -279,11 +291,12 @@ class Workers:
             return self._lost(home, line["error"])
 
 
-def _end_all(workers: dict[int, Process], memory_fd: int) -> None:
+def _end_all(workers: dict[int, Process], memory: list[int]) -> None:
     for each in workers.values():
         with suppress(OSError):
             each.channel.shutdown(socket.SHUT_WR)  # all close their worlds at the same time
     for each in workers.values():
         each.end(GRACE)
     workers.clear()
-    os.close(memory_fd)
+    for fd in memory:
+        os.close(fd)

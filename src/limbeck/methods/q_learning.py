@@ -233,6 +233,7 @@ def q_learning(
             settings.segment or spec.episode_limit,
             settings.updates,
             settings.learn_after,
+            ahead=True,
         ),
         optimiser=optimiser,
         policies={"greedy": policy},
