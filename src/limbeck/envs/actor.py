@@ -42,9 +42,7 @@ class Actor:
         self._tail = np.empty(0), np.empty(0)
         self._act = jax.jit(export.deserialize(bytearray(programs[job["program"]])).call)
         first = self._columns[0]
-        jax.block_until_ready(
-            self._act(first.constants(), [*first.carry(), self._number(0)], first.seen[0])
-        )  # compiled before time is taken
+        self._act(first.constants(), [*first.carry(), self._number(0)], first.seen[0])  # compiled now: a segment has less time
 
     def play(self, tape: int, since: int, goes_on: bool) -> None:
         """From a step of a segment to its end.
