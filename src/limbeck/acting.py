@@ -41,9 +41,8 @@ def start_workers(
         WorldFailed: see `ActingWorkers`.
         LimbeckError: whatever the world's factory says is the user's to solve.
     """
-    homes = -(-n // env.per_process)
-    sizes = {min(env.per_process, n), n - (homes - 1) * env.per_process}  # of the first process, and of the last
-    programs = [program(env, act, known, carry, size, homes) for size in sorted(sizes, reverse=True)]
+    homes = env.homes(n)
+    programs = [program(env, act, known, carry, size, len(homes)) for size in sorted(set(map(len, homes)), reverse=True)]
     acting = Acting(length, 1 + ahead, list(map(len, programs)), _forms(known.constants), _forms(carry))
     return ActingWorkers(env, n, seed, acting, programs)
 
@@ -81,7 +80,7 @@ def send(workers: ActingWorkers, known: Known, worlds: HostWorlds | None = None)
     if worlds is not None:
         for place, leaf in zip(tape.carry, jax.tree.leaves(worlds.carry), strict=True):
             place[...] = leaf
-        packed(workers.env.sizes(workers.n), worlds.decision.within(PRIVILEGED)._asdict(), tape.seen[0])
+        packed(workers.env.sizes(workers.n), worlds.decision._asdict(), tape.seen[0])
     workers.play()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from limbeck.envs.host import HostEnv
 from limbeck.envs.process import anonymous_memory
-from limbeck.envs.tape import Acting, Tape, acting_forms, acting_in, packed, unpacked
+from limbeck.envs.tape import Acting, Tape, acting_forms, acting_in, follow, packed, unpacked
 from limbeck.envs.worker import GO_ON, ORDER, PLAY, size_of
 from limbeck.envs.workers import Order, Workers
 
@@ -37,7 +37,7 @@ class ActingWorkers(Workers):
         for place, program in zip(places, programs, strict=True):
             place[:] = np.frombuffer(program, np.uint8)
         self._acting, self._begun, self._heard = acting, 0, 0
-        homes = -(-n // env.per_process)
+        homes = len(env.homes(n))
         self._played = [0] * homes  # segments
         self._counted = [0] * homes  # steps of the segment in play whose ends of episodes are known
         self._looked_at = [0] * homes  # steps of it that were made when the process was last found late
@@ -129,10 +129,7 @@ class ActingWorkers(Workers):
         worlds, tape = self._homes[home], self.tapes[at]
         rows, t = slice(worlds.start, worlds.stop), min(self._counted[home], self._acting.length - 1)
         if t == 0 and self._played[home] and len(self.tapes) > 1:  # it may have had no time to show where it goes on
-            before = self.tapes[at - 1]
-            tape.seen[0, rows] = before.seen[-1, rows]
-            for place, leaf in zip(tape.carry, before.carry_after, strict=True):
-                place[rows] = leaf[rows]
+            follow(tape, self.tapes[at - 1], rows)
         tape.reward[t, rows] = 0
         tape.terminated[t, rows] = tape.won[t, rows] = False
         tape.truncated[t, rows] = tape.lost[t, rows] = True
@@ -143,6 +140,6 @@ class ActingWorkers(Workers):
         tape.made[rows] = self._counted[home] = t + 1
 
     def _job(self, home: int) -> dict[str, Any]:
-        fewer = len(self._homes[home]) < self.env.per_process and len(self._acting.programs) > 1
+        fewer = len(self._homes[home]) < len(self._homes[0])
         place = {"home": home, "homes": len(self._homes), "program": int(fewer)}
         return super()._job(home) | {"actor": "limbeck.envs.actor:Actor", "acting": self._acting} | place

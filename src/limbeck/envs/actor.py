@@ -8,10 +8,9 @@ import jax
 import numpy as np
 from jax import export
 
-from limbeck.envs.tape import Acting, Tape, acting_in, places
-from limbeck.envs.worker import Shared, Sizes
+from limbeck.envs.tape import Acting, Tape, acting_in, follow, places
+from limbeck.envs.worker import SHOWN, Shared, Sizes
 
-SHOWN = ("obs", "state", "avail_actions", "alive")
 OUTCOME = ("reward", "terminated", "truncated", "won", "lost")
 
 
@@ -35,11 +34,10 @@ class Actor:
         sizes, acting = Sizes(*job["sizes"]), Acting(*job["acting"])
         programs, tapes = acting_in(memory, sizes, acting)
         rows = slice(job["first"], job["first"] + len(steps))
+        self._tapes, self._rows = tapes, rows
         self._columns = [_Columns(tape, shared, sizes, rows) for tape in tapes]
         self._asked, self._steps, self._length = shared.action[rows], steps, acting.length
         self._home, self._homes = job["home"], job["homes"]
-        self._carry: list[Any] = []  # where the last segment has ended
-        self._tail = np.empty(0), np.empty(0)
         self._act = jax.jit(export.deserialize(bytearray(programs[job["program"]])).call)
         first = self._columns[0]
         self._act(first.constants(), [*first.carry(), self._number(0)], first.seen[0])  # compiled now: a segment has less time
@@ -52,7 +50,7 @@ class Actor:
         """
         at = self._columns[tape]
         if goes_on:
-            at.begin(self._carry, self._tail)
+            follow(self._tapes[tape], self._tapes[tape - 1], self._rows)
         constants, carried = at.constants(), [*at.carry(), self._number(since)]
         at.show(since)
         for t in range(since, self._length):
@@ -61,7 +59,7 @@ class Actor:
             for step in self._steps:
                 step()
             at.write(t, action)
-        self._carry, self._tail = carried[:-1], at.end(carried[:-1])
+        at.end(carried[:-1])
 
     def _number(self, since: int) -> Any:
         """That of the decision from which the segment is played: see `limbeck.acting.program`."""
@@ -91,12 +89,6 @@ class _Columns:
         """On the device, as it was before the segment."""
         return [_on_device(leaf[self._rows]) for leaf in self._tape.carry]
 
-    def begin(self, carry: list[Any], tail: tuple[np.ndarray, np.ndarray]) -> None:
-        """The segment goes on where another has ended."""
-        for place, leaf in zip(self._tape.carry, carry, strict=True):
-            place[self._rows] = leaf
-        self._last_action[0], self._is_first[0] = tail
-
     def show(self, t: int) -> None:
         """Writes down the decision that the worlds wait for."""
         for here, there in self._shown:
@@ -114,8 +106,7 @@ class _Columns:
         self.show(t + 1)
         self._made[:] = t + 1  # the last thing: what is counted is complete
 
-    def end(self, carry: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-        """Writes down the recurrent state after the segment; what `begin` needs to go on."""
+    def end(self, carry: list[Any]) -> None:
+        """Writes down the recurrent state after the segment."""
         for place, leaf in zip(self._tape.carry_after, carry, strict=True):
             place[self._rows] = leaf
-        return self._last_action[-1].copy(), self._is_first[-1].copy()

@@ -125,10 +125,14 @@ class HostEnv:
 
     def part_size(self, worlds: int) -> int:
         """How many of so many worlds step together."""
-        processes = -(-worlds // self.per_process)
+        processes = len(self.homes(worlds))
         # Where worlds share a process, half of them step while the other half's actions are computed: smaller parts cost messages.
         parts = self.parts if self.per_process == 1 else min(self.parts, 2 * processes)
         return -(-worlds // parts)
+
+    def homes(self, worlds: int) -> list[range]:
+        """Which of so many worlds share a process; in the last there may be fewer."""
+        return [range(i, min(i + self.per_process, worlds)) for i in range(0, worlds, self.per_process)]
 
     def sizes(self, worlds: int) -> Sizes:
         """The sizes of so many worlds together."""

@@ -78,7 +78,7 @@ def launch(job: Mapping[str, Any], memory: Sequence[int]) -> Process:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=log,
-        env=QUIET | os.environ | {"XLA_FLAGS": f"{ON_ONE_THREAD} {os.environ.get('XLA_FLAGS', '')}".strip()},
+        env=QUIET | os.environ | _flags("actor" in job),
         start_new_session=True,  # Ctrl-C is the learner's to handle; and what a game starts is killed with it
     )
     theirs.close()
@@ -87,6 +87,10 @@ def launch(job: Mapping[str, Any], memory: Sequence[int]) -> Process:
     with suppress(OSError):
         ours.sendall(json.dumps({**job, "path": path}).encode() + b"\n")
     return Process(process, ours, lifeline, log)
+
+
+def _flags(acts: bool) -> dict[str, str]:
+    return {"XLA_FLAGS": f"{ON_ONE_THREAD} {os.environ.get('XLA_FLAGS', '')}".strip()} if acts else {}
 
 
 def ask(name: str, factory: str, settings: Mapping[str, Any], timeout: float) -> dict[str, Any]:

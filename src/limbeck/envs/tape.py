@@ -73,6 +73,13 @@ def acting_in(memory: mmap.mmap, sizes: Sizes, acting: Acting) -> tuple[list[np.
     return list(islice(arrays, len(acting.programs))), [tape() for _ in range(acting.tapes)]
 
 
+def follow(tape: Tape, before: Tape, rows: slice) -> None:
+    """A segment of some worlds begins where another has ended."""
+    tape.seen[0, rows] = before.seen[-1, rows]
+    for place, leaf in zip(tape.carry, before.carry_after, strict=True):
+        place[rows] = leaf[rows]
+
+
 def width(sizes: Sizes) -> int:
     """Numbers in a decision's row (K)."""
     return sum(int(np.prod(shape)) for _, shape in _fields(sizes).values())

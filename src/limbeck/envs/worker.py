@@ -41,6 +41,10 @@ class Sizes(NamedTuple):
     state_dim: int
 
 
+SHOWN = ("obs", "state", "avail_actions", "alive")
+"""what a world shows, in the order of `HostWorld.observe`"""
+
+
 class Shared(NamedTuple):
     """What parent and workers show each other, [B, ...]. Each worker writes its own row."""
 
@@ -187,8 +191,7 @@ class _Seat:
 
     def _show(self) -> None:
         """The decision that the world waits for."""
-        names = ("obs", "state", "avail_actions", "alive")
-        for name, seen in zip(names, self.world.observe(), strict=True):
+        for name, seen in zip(SHOWN, self.world.observe(), strict=True):
             place, array = getattr(self._shared, name)[self._row], np.asarray(seen)
             if array.shape != place.shape:  # numpy would stretch it
                 raise ValueError(f"{name} has shape {list(array.shape)}; by the spec it must be {list(place.shape)}")

@@ -62,7 +62,7 @@ class Workers:
         self._in_a_row = [0] * n
         self._busy = np.zeros(n, bool)  # worlds that an order is about
         self._gone: dict[int, str] = {}  # worlds whose episode was lost, which nobody has been told yet
-        self._homes = [range(i, min(i + env.per_process, n)) for i in range(0, n, env.per_process)]
+        self._homes = env.homes(n)
         self._orders: list[deque[Order]] = [deque() for _ in self._homes]
         self._since = [0.0] * len(self._homes)  # when the first of a process's orders was its turn
         self._poll, self._home_of = select.poll(), dict[int, int]()
