@@ -27,6 +27,7 @@ BALL = 9 + 3 + NUMBERS + 1
 US, THEM = 0, 1
 """as the engine numbers the teams; nobody is -1"""
 SIDES = ("left_team", "right_team")
+_ROLE, _OWNER, _TEAM = (np.eye(n, dtype=np.float32) for n in (ROLES, NUMBERS + 1, 3))
 
 
 def sizes(left: int, right: int) -> tuple[int, int]:
@@ -48,20 +49,31 @@ def observations(pitch: Mapping[str, Any], agents: Sequence[int]) -> np.ndarray:
         agents: the agents' places in `left_team`.
     """
     who, places, velocities = list(agents), _both(pitch, ""), _both(pitch, "_direction")
-    seen = [places - places[who][:, None], np.broadcast_to(velocities, (len(who), *velocities.shape))]
-    parts = [places[who], velocities[who], np.concatenate(seen, axis=-1).reshape(len(who), -1)]
-    ball = np.concatenate([pitch["ball"], _owning_team(pitch)])
-    parts += [np.broadcast_to(ball, (len(who), ball.size)), np.eye(len(pitch["left_team"]))[who]]
-    return np.concatenate(parts, axis=1, dtype=np.float32)
+    left, players = len(pitch["left_team"]), len(places)
+    seen = np.empty((len(who), players, 4), np.float32)
+    seen[..., :2] = places - places[who][:, None]
+    seen[..., 2:] = velocities
+    told = np.zeros((len(who), sizes(left, players - left)[0]), np.float32)
+    ball = 4 + 4 * players
+    told[:, :2], told[:, 2:4] = places[who], velocities[who]
+    told[:, 4:ball] = seen.reshape(len(who), -1)
+    told[:, ball : ball + 3] = pitch["ball"]
+    told[:, ball + 3 : ball + 6] = _owning_team(pitch)
+    told[range(len(who)), [ball + 6 + i for i in who]] = 1
+    return told
 
 
 def state(pitch: Mapping[str, Any]) -> np.ndarray:
     """The whole pitch, [S]."""
-    roles = np.eye(ROLES)[_both(pitch, "_roles")]
-    players = [_both(pitch, ""), _both(pitch, "_direction"), _both(pitch, "_tired_factor")[:, None], roles]
-    ball = [pitch["ball"], pitch["ball_direction"], pitch["ball_rotation"]]
-    owner = np.eye(NUMBERS + 1)[pitch["ball_owned_player"]]
-    return np.concatenate([np.concatenate(players, axis=1).ravel(), *ball, _owning_team(pitch), owner]).astype(np.float32)
+    left, right = (len(pitch[side]) for side in SIDES)
+    told = np.empty(sizes(left, right)[1], np.float32)
+    players, ball = told[:-BALL].reshape(-1, PLAYER), told[-BALL:]
+    for side, rows in zip(SIDES, (players[:left], players[left:]), strict=True):
+        rows[:, :2], rows[:, 2:4] = pitch[side], pitch[f"{side}_direction"]
+        rows[:, 4], rows[:, 5:] = pitch[f"{side}_tired_factor"], _ROLE[pitch[f"{side}_roles"]]
+    ball[:3], ball[3:6], ball[6:9] = pitch["ball"], pitch["ball_direction"], pitch["ball_rotation"]
+    ball[9:12], ball[12:] = _owning_team(pitch), _OWNER[pitch["ball_owned_player"]]
+    return told
 
 
 def _both(pitch: Mapping[str, Any], what: str) -> np.ndarray:
@@ -71,4 +83,4 @@ def _both(pitch: Mapping[str, Any], what: str) -> np.ndarray:
 
 def _owning_team(pitch: Mapping[str, Any]) -> np.ndarray:
     """[us, nobody, them]"""
-    return np.eye(3)[{US: 0, THEM: 2}.get(pitch["ball_owned_team"], 1)]
+    return _TEAM[{US: 0, THEM: 2}.get(pitch["ball_owned_team"], 1)]

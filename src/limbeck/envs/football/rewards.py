@@ -1,5 +1,6 @@
 """What agents are paid for: goals, and ways to the goal (checkpoints), as the game's own wrappers do (Kurach et al., AAAI 2020)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,9 +35,10 @@ def checkpoints(score: int, pitch: Mapping[str, Any], agents: Sequence[int], pas
     """
     if score == 1:
         return 1 + BONUS * (len(CIRCLES) - passed), np.full(len(agents), len(CIRCLES))
-    has_ball = (pitch["ball_owned_team"] == US) & (np.asarray(agents) == pitch["ball_owned_player"])
-    inside = int((np.hypot(*(np.asarray(pitch["ball"])[:2] - GOAL)) <= CIRCLES).sum())
-    after = np.where(has_ball, np.maximum(passed, inside), passed)
+    after = passed
+    if pitch["ball_owned_team"] == US:
+        inside = (math.dist(pitch["ball"][:2], GOAL) <= CIRCLES).sum()
+        after = np.where(np.asarray(agents) == pitch["ball_owned_player"], np.maximum(passed, inside), passed)
     return score + BONUS * (after - passed), after
 
 
