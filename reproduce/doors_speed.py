@@ -156,7 +156,8 @@ class Collector:
             acting.send(self._workers, self._known, self._worlds)
 
     def segment(self) -> int:
-        """One of every world; how many steps that is."""
+        """One of every world, with a chance of its own; how many steps that is."""
+        self._known = self._known._replace(key=jax.random.fold_in(self._known.key, 0))
         if isinstance(self._workers, ActingWorkers):
             acting.send(self._workers, self._known)
             self._worlds, *_ = acting.collect(self._workers, self._worlds)

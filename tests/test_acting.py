@@ -45,14 +45,14 @@ def played(env, n_worlds, act, carry, segments, ahead, length=T, seed=3):
         return *map(list, zip(*found, strict=True)), list(workers.losses)
 
 
-def counted(env, segments, ahead, length, n_worlds=2):
+def act_counting(params, carry, decision, key, explore):
     """Two agents who always choose 1; the carry counts their decisions since the last first one."""
+    carry = jnp.where(decision.is_first[:, None], 0, carry) + 1
+    return jnp.ones((len(carry), 2), jnp.int32), carry
 
-    def act(params, carry, decision, key, explore):
-        carry = jnp.where(decision.is_first[:, None], 0, carry) + 1
-        return jnp.ones((len(carry), 2), jnp.int32), carry
 
-    return played(env, n_worlds, act, jnp.zeros((n_worlds, 2), jnp.int32), segments, ahead, length, seed=5)
+def counted(env, segments, ahead, length, n_worlds=2):
+    return played(env, n_worlds, act_counting, jnp.zeros((n_worlds, 2), jnp.int32), segments, ahead, length, seed=5)
 
 
 def mortal(timeout=20.0, per_process=1, **settings):
@@ -72,6 +72,15 @@ def assert_same(one, other):
 def test_segments_are_those_that_the_learner_collects(ahead, per_process):
     expected = collected(cuts=(T,) * 3)
     assert_same(expected, played(replace(WORKERS, per_process=per_process), B, act_right, jnp.zeros((B, 2), jnp.int32), 3, ahead))
+
+
+def test_worlds_are_busy_until_all_that_was_asked_for_is_played():
+    carry = jnp.zeros((2, 2), jnp.int32)
+    with acting.start_workers(mortal(slow=0.05), 2, 5, act_counting, KNOWN, carry, T, ahead=True) as workers:
+        acting.send(workers, KNOWN, start(workers, carry))
+        acting.send(workers, KNOWN)
+        workers.first([slice(None)])
+        assert [tape.made.tolist() for tape in workers.tapes] == [[T, T]] * 2
 
 
 def test_chance_is_that_of_worlds_in_parts():

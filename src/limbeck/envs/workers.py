@@ -240,7 +240,8 @@ class Workers:
     def _done(self, home: int) -> None:
         """The first of a process's orders is carried out."""
         order = self._orders[home].popleft()
-        self._busy[order.worlds.start : order.worlds.stop] = False
+        more = any(each.worlds == order.worlds for each in self._orders[home])  # where a segment ahead has been asked for
+        self._busy[order.worlds.start : order.worlds.stop] = more
         self._since[home] = time.monotonic()
         if not self._orders[home]:
             self._idle(home)
