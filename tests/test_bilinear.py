@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from limbeck.errors import UnknownName
-from limbeck.nets.bilinear import MATRICES, Order, bilinear, check_products
+from limbeck.nets.bilinear import MATRICES, Order, bilinear
+from limbeck.nets.products import check_products
 
 MANY = 2 * MATRICES + 3
 

@@ -18,7 +18,7 @@ from limbeck.distil import match_relations, match_roles
 from limbeck.envs import probe
 from limbeck.envs.base import AutoReset
 from limbeck.errors import BadSetting, UnknownName
-from limbeck.losses import angles, distances, dual_clip, pairs_of, triples_of, window_means
+from limbeck.losses import angles, distances, dual_clip, inner_products, pairs_of, triples_of, window_means
 from limbeck.methods import bases, kd_marl, mappo
 from limbeck.methods.kd_marl import KDMARLSettings, composite, distil_loss, make_students, warm
 from limbeck.nets.sight import kept_features
@@ -45,7 +45,9 @@ UNLIKE: dict[str, Any] = {"widths": "6,5", "kinds": "gru,mlp"}
 
 # -- relations, by hand ----------------------------------------------------------------------------------------------------
 
-relate, measured, bent_at = jax.jit(match_relations), jax.jit(distances), jax.jit(angles)
+relate = jax.jit(lambda features, target, weight: match_relations(inner_products(features), inner_products(target), weight))
+measured = jax.jit(lambda features, pairs: distances(inner_products(features), pairs))
+bent_at = jax.jit(lambda features: angles(inner_products(features)))
 TRIANGLE = jnp.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
 ALL = jnp.ones(3)
 
@@ -121,17 +123,22 @@ def test_means_over_an_episodes_part_of_a_window_by_hand():
     np.testing.assert_allclose(total[:, 0, 0], [2, 1, 0, 0, 0])
 
 
+def of_roles(own, roles, taught, weight, is_first):
+    """From the teacher's features themselves."""
+    return match_roles(own, roles, window_means(taught, weight, is_first, len(own) + 1)[0], weight, is_first)
+
+
 def test_the_loss_of_roles_by_hand():
     # Agent 0: means (1, 1) and (1, 0): cosine 1 / sqrt 2, three decisions; agent 1: the same direction, one decision.
     own = jnp.array([[[2.0, 0.0], [4.0, 0.0]], [[0.0, 2.0], [0.0, 9.0]], [[1.0, 1.0], [0.0, 9.0]]])[:, None]
     taught = jnp.array([[[1.0, 0.0], [1.0, 0.0]]] * 3)[:, None]
     weight = jnp.array([[1.0, 1.0], [1.0, 0.0], [1.0, 0.0]])[:, None]
     same = jnp.stack([jnp.eye(2)] * 2)
-    loss = match_roles(own, same, taught, weight, jnp.zeros((3, 1), bool))
+    loss = of_roles(own, same, taught, weight, jnp.zeros((3, 1), bool))
     assert loss == pytest.approx((3 * (1 - 1 / math.sqrt(2)) + 0) / 4, rel=1e-5)
-    turned = match_roles(own, same.at[1].set(jnp.array([[0.0, 1.0], [-1.0, 0.0]])), taught, weight, jnp.zeros((3, 1), bool))
+    turned = of_roles(own, same.at[1].set(jnp.array([[0.0, 1.0], [-1.0, 0.0]])), taught, weight, jnp.zeros((3, 1), bool))
     assert turned == pytest.approx((3 * (1 - 1 / math.sqrt(2)) + 1) / 4, rel=1e-5), "a quarter turn of agent 1"
-    assert (jax.grad(lambda t: match_roles(own, same, t, weight, jnp.zeros((3, 1), bool)))(taught) == 0).all()
+    assert (jax.grad(lambda t: of_roles(own, same, t, weight, jnp.zeros((3, 1), bool)))(taught) == 0).all()
 
 
 @pytest.mark.parametrize("every", [4, 1])
@@ -148,7 +155,7 @@ def test_roles_of_many_short_episodes_are_counted_like_those_of_few_long_ones(ke
         errors += count * (1 - a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-8))
         total += count
     is_first = jnp.zeros((20, 2), bool).at[jnp.array(begins)].set(True)
-    assert jax.jit(match_roles)(own, roles, taught, weight, is_first) == pytest.approx(errors / total, rel=1e-4)
+    assert jax.jit(of_roles)(own, roles, taught, weight, is_first) == pytest.approx(errors / total, rel=1e-4)
 
 
 # -- the whole, by hand ----------------------------------------------------------------------------------------------------
@@ -163,8 +170,9 @@ def one_decision():
     advantage = jnp.array([[[1.0, -1.0]], [[3.0, 99.0]]])
     action = jnp.array([[[0, 1]], [[1, 1]]])
     half = jnp.full((2, 1, 2), math.log(0.5))
-    features = jnp.zeros((2, 1, 2, 2), jnp.float16).at[:, :, 1, 0].set(1.0).at[:, :, 0, 1].set(1.0)
-    return kd_marl.Rows(seen, action, half, advantage, odd, features, jnp.ones((2, 1)))
+    features = jnp.zeros((2, 1, 2, 2)).at[:, :, 1, 0].set(1.0).at[:, :, 0, 1].set(1.0)
+    means, _ = window_means(features, alive.astype(jnp.float32), seen.is_first, 3)
+    return kd_marl.Rows(seen, action, half, advantage, odd, inner_products(features), means.astype(jnp.float16), jnp.ones((2, 1)))
 
 
 def test_every_term_by_hand():
@@ -292,6 +300,25 @@ def test_on_policy_the_students_play_and_chunks_begin_with_the_states_that_they_
         assert same.all() == (name == "theirs")
     found = jax.jit(partial(distil_loss, settings=settings))(params, rows)[1]
     assert found["entropy"] == pytest.approx(disorder["theirs"], abs=1e-6) != pytest.approx(disorder["none"], abs=1e-6)
+
+
+@pytest.mark.parametrize("data", ["offline", "on-policy"])
+def test_relations_and_roles_are_those_of_the_teachers_features(data):
+    _, params, segment, rows = recorded(data=data)
+    before, seen = segment.carry0.agent, jax.tree.map(lambda x: x[:7], segment.decisions)
+    features = jax.jit(unroll)(params.teacher, before if data == "offline" else before.critic, seen, jax.random.key(0)).hidden
+    features = np.asarray(_in_rows(features))
+    centred = features - features.mean(2, keepdims=True)
+    np.testing.assert_allclose(rows.relations, centred @ centred.swapaxes(2, 3), atol=1e-5)
+    is_first, counts = rows.decisions.is_first, rows.decisions.alive * np.asarray(rows.mask)[..., None]
+    if data == "offline":
+        counts = counts * np.asarray(warm(is_first.T, SMALL["burn_in"])).T[..., None]
+    window = np.cumsum(is_first, 1)
+    assert rows.roles.shape == (6, 5, 2, 8) and window.max() == 1 and 0 < counts.mean() < 1
+    for row, which, agent in itertools.product(range(6), range(5), range(2)):
+        part = counts[row, :, agent] * (window[row] == which)
+        mean = (part[:, None] * features[row, :, agent]).sum(0) / max(part.sum(), 1)
+        np.testing.assert_allclose(rows.roles[row, which, agent], mean, atol=1e-3)
 
 
 def _in_rows(x):

@@ -81,16 +81,16 @@ def match_policy(
 
 
 def match_relations(
-    features: Float[Array, "*b N H"], target: Float[Array, "*b N K"], weight: Float[Array, "*b N"]
+    products: Float[Array, "*b N N"], target: Float[Array, "*b N N"], weight: Float[Array, "*b N"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """(error of the distances between agents, error of the angles among them): Huber losses of relational distillation (Park et al.
     2019), as means over the pairs and triples of agents that all count. Two agents have no angles: 0.
 
-    Sizes H and K may differ, and turning or scaling the features changes nothing.
+    Both come as `inner_products` of features, whose sizes may differ; turning or scaling the features changes nothing.
     """
     target, pairs, triples = jax.lax.stop_gradient(target), pairs_of(weight), triples_of(weight)
-    of_pairs = huber(distances(features, pairs) - distances(target, pairs), 1.0)
-    return masked_mean(of_pairs, pairs), masked_mean(huber(angles(features) - angles(target), 1.0), triples)
+    of_pairs = huber(distances(products, pairs) - distances(target, pairs), 1.0)
+    return masked_mean(of_pairs, pairs), masked_mean(huber(angles(products) - angles(target), 1.0), triples)
 
 
 FEW = 8
@@ -101,19 +101,20 @@ takes four times as long"""
 def match_roles(
     features: Float[Array, "L *b N H"],
     roles: Float[Array, "N H K"],
-    target: Float[Array, "L *b N K"],
+    target: Float[Array, "W *b N K"],
     weight: Float[Array, "L *b N"],
     is_first: Bool[Array, "L *b"],
 ) -> Float[Array, ""]:
     """1 - cosine of what both are on average over L decisions, or an episode's part of them: what varies slowly in a behaviour.
 
-    `roles` is each agent's linear map from its features to the target's. A mean over decisions that count, of agents that count.
+    `roles` is each agent's linear map from its features to the target's. The target comes as `window_means` of all L + 1 windows
+    (W). A mean over decisions that count, of agents that count.
     """
     target = jax.lax.stop_gradient(target)
 
     def compare(windows: int) -> Array:
-        own, _ = window_means(features, weight, is_first, windows)
-        taught, total = window_means(target, weight, is_first, windows)
+        own, total = window_means(features, weight, is_first, windows)
+        taught = target[:windows].astype(jnp.float32)
         return masked_mean(1.0 - cosine(jnp.einsum("...nh,nhk->...nk", own, roles), taught), total)
 
     longest = features.shape[0] + 1

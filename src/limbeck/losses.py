@@ -104,14 +104,18 @@ COINCIDE = 1e-6
 """squared distances below this share of the features' own size are rounding: agents in one place, with no direction between them"""
 
 
-def _products(features: Float[Array, "*b N H"]) -> tuple[Array, Array]:
-    """(inner products of the agents' features [..., N, N], about their mean; squared distances, 0 where they coincide)."""
+def inner_products(features: Float[Array, "*b N H"]) -> Float[Array, "*b N N"]:
+    """Of the agents' features about their mean: all there is to know of distances and angles between them."""
     centred = features - features.mean(-2, keepdims=True)
-    products = jnp.einsum("...ih,...jh->...ij", centred, centred)
+    return jnp.einsum("...ih,...jh->...ij", centred, centred)
+
+
+def _squares(products: Float[Array, "*b N N"]) -> Float[Array, "*b N N"]:
+    """Squared distances, 0 where agents coincide."""
     own = jnp.diagonal(products, axis1=-2, axis2=-1)
     sizes = own[..., :, None] + own[..., None, :]
     squares = sizes - 2.0 * products
-    return products, jnp.where(squares > COINCIDE * sizes, squares, 0.0)
+    return jnp.where(squares > COINCIDE * sizes, squares, 0.0)
 
 
 def _root(squares: Array) -> Array:
@@ -119,15 +123,21 @@ def _root(squares: Array) -> Array:
     return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
 
 
-def distances(features: Float[Array, "*b N H"], pairs: Float[Array, "*b N N"]) -> Float[Array, "*b N N"]:
-    """|e_i - e_j| / mu, with mu the mean over all `pairs` that count, of all entries together (Park et al. 2019)."""
-    apart = _root(_products(features)[1])
+def distances(products: Float[Array, "*b N N"], pairs: Float[Array, "*b N N"]) -> Float[Array, "*b N N"]:
+    """|e_i - e_j| / mu, with mu the mean over all `pairs` that count, of all entries together (Park et al. 2019).
+
+    What is known of the features e is their `inner_products`.
+    """
+    apart = _root(_squares(products))
     return apart / jnp.maximum(masked_mean(apart, pairs), 1e-8)
 
 
-def angles(features: Float[Array, "*b N H"]) -> Float[Array, "*b N N N"]:
-    """[j, i, k]: the cosine of the angle at j between i and k; 0 where two of them coincide (Park et al. 2019)."""
-    products, squares = _products(features)
+def angles(products: Float[Array, "*b N N"]) -> Float[Array, "*b N N N"]:
+    """[j, i, k]: the cosine of the angle at j between i and k; 0 where two of them coincide (Park et al. 2019).
+
+    What is known of the features is their `inner_products`.
+    """
+    squares = _squares(products)
     own = jnp.diagonal(products, axis1=-2, axis2=-1)
     # <e_i - e_j, e_k - e_j> = <i, k> - <i, j> - <j, k> + <j, j>
     inner = products[..., None, :, :] - products[..., :, :, None] - products[..., :, None, :] + own[..., :, None, None]

@@ -39,8 +39,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from limbeck.distil import OfflineSettings, match_policy, match_relations, match_roles, offline
 from limbeck.errors import BadSetting, unknown
-from limbeck.losses import dual_clip, entropy, masked_mean, standardised
-from limbeck.methods.mappo import PPOParams, at_chunks, in_chunks, living, raw_advantages
+from limbeck.losses import dual_clip, entropy, inner_products, masked_mean, standardised, window_means
+from limbeck.methods.mappo import PPOParams, at_chunks, in_chunks, in_time, living, raw_advantages
 from limbeck.nets.agents import RecurrentAgent
 from limbeck.nets.carried import beside
 from limbeck.nets.critics import StateCritic, ValueNorm
@@ -152,13 +152,13 @@ class Rows(NamedTuple):
     """of the action, by the policy that was recorded"""
     advantage: Float[Array, "R L N"]
     logits: Float[Array, "R L N A"]
-    features: Float[Array, "R L N K"]
+    relations: Float[Array, "R L N N"]
+    """inner products of the teacher's features"""
+    roles: Float[Array, "R W N K"]
+    """means of the teacher's features over each episode's part of a chunk; W is L + 1"""
     mask: Float[Array, "R L"]
     carry: Float[Array, "R N H"] | None = None
     """the students' recurrent states before a chunk; None where they did not play, and nobody knows"""
-
-
-# -- the students ----------------------------------------------------------------------------------------------------------
 
 
 def make_students(spec: EnvSpec, settings: KDMARLSettings, teacher: int, key: PRNGKeyArray) -> Team:
@@ -243,8 +243,8 @@ def student(spec: EnvSpec, trained: Any, settings: KDMARLSettings = PRESETS["rec
     act, init_carry, source = play, player.init_carry, algorithm.source
     if settings.data == "on-policy":
         act, init_carry = beside(act, init_carry, lambda params: params.teacher, (spec.n_agents, width))
-        updates = settings.epochs * settings.minibatches
-        source = replace(source, store=Epochs(settings.minibatches), updates=updates, collect_until=None)
+        store, updates = Epochs(settings.minibatches), settings.epochs * settings.minibatches
+        source = replace(source, store=store, updates=updates, collect_until=None)
     act, init_carry = beside(act, init_carry, lambda params: params.critic, (judges, carry_dim))
     return replace(algorithm, act=act, init_carry=init_carry, source=source)
 
@@ -282,15 +282,26 @@ def label(params: KDParams, segment: Segment, settings: KDMARLSettings, half: bo
     policy = (1.0 - settings.eps) * jnp.exp(log_policy(played.q, seen.avail_actions)) + settings.eps * even
     rows = Rows(
         decisions=seen._replace(obs=seen.obs.astype(jnp.float16 if half else jnp.float32)),
+        roles=taught.hidden,  # until there are chunks to take means over
         action=segment.action,
         log_p=jnp.log(jnp.maximum(taken(policy, segment.action), 1e-30)),
         advantage=jnp.broadcast_to(advantage, segment.action.shape),
         logits=taught.q,
-        features=taught.hidden.astype(jnp.float16),  # between -1 and 1
+        relations=inner_products(taught.hidden),
         mask=segment.mask,
     )
     cut = in_chunks(rows, settings.chunk)
-    return cut if own is None else cut._replace(carry=at_chunks(own, played.hidden, settings.chunk))
+    if own is not None:
+        cut = cut._replace(carry=at_chunks(own, played.hidden, settings.chunk))
+    late = in_time(cut)
+    means, _ = window_means(late.roles, counted(late, settings), late.decisions.is_first, settings.chunk + 1)
+    return cut._replace(roles=jnp.swapaxes(means, 0, 1).astype(jnp.float16))  # between -1 and 1
+
+
+def counted(rows: Rows, settings: KDMARLSettings) -> Float[Array, "L R N"]:
+    """What counts of rows with time before chunks."""
+    trusted = 1.0 if rows.carry is not None else warm(rows.decisions.is_first, settings.burn_in)
+    return living(rows.decisions, rows.mask * trusted)
 
 
 def warm(is_first: Bool[Array, "L R"], burn_in: int) -> Bool[Array, "L R"]:
@@ -301,14 +312,12 @@ def warm(is_first: Bool[Array, "L R"], burn_in: int) -> Bool[Array, "L R"]:
 
 def distil_loss(params: KDParams, rows: Rows, settings: KDMARLSettings) -> tuple[Float[Array, ""], dict[str, Array]]:
     """The students on a batch of chunks. Only `students` and `roles` get a gradient."""
-    start, rows = rows.carry, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), rows._replace(carry=None))
-    seen, counts = rows.decisions, rows.mask
+    rows = in_time(rows)
+    seen, start = rows.decisions, rows.carry
     if start is None:
         start = jnp.zeros((*seen.alive.shape[1:], params.students.carry_dim))
-        counts = counts * warm(seen.is_first, settings.burn_in)
     own = unroll(params.students, start, seen, jax.random.key(0))
-    weight = living(seen, counts)
-    return composite(own.q, own.hidden, params.roles, rows, weight, settings)
+    return composite(own.q, own.hidden, params.roles, rows, counted(rows, settings), settings)
 
 
 def composite(
@@ -320,19 +329,19 @@ def composite(
     settings: KDMARLSettings,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """All terms from what the students put out; `rows` with time before chunks."""
-    avail, taught = rows.decisions.avail_actions, rows.features.astype(jnp.float32)
+    avail = rows.decisions.avail_actions
     log_p = log_policy(logits, avail)
     best = greedy(rows.logits, avail)
     imitated = best if settings.imitates == "best" else rows.action
     advantage = standardised(rows.advantage, weight)
     clipped = dual_clip(taken(log_p, rows.action) - rows.log_p, advantage, settings.clip, settings.ratio_limit)
-    apart, bent = match_relations(features, taught, weight)
+    apart, bent = match_relations(inner_products(features), rows.relations, weight)
     found = {
         "adv": -masked_mean(clipped, weight),
         "kl": settings.temperature**2 * masked_mean(match_policy(logits, rows.logits, avail, settings.temperature), weight),
         "ce": -masked_mean(taken(log_p, imitated), weight),
         "relation": apart + settings.angle_weight * bent,
-        "role": match_roles(features, roles, taught, weight, rows.decisions.is_first),
+        "role": match_roles(features, roles, rows.roles, weight, rows.decisions.is_first),
     }
     disorder = masked_mean(entropy(log_p), weight)
     total = sum(getattr(settings, f"{name}_weight") * each for name, each in found.items())

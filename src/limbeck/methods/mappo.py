@@ -36,6 +36,7 @@ from limbeck.errors import NotOffered, unknown
 from limbeck.losses import clipped_value_loss, entropy, for_each, gae, masked_mean, ppo_clip, standardised
 from limbeck.nets.agents import Agent, Recurrent, RecurrentAgent
 from limbeck.nets.carried import Carried, beside
+from limbeck.nets.coarse import multiplied_in
 from limbeck.nets.critics import LocalCritic, StateCritic, ValueNorm
 from limbeck.nets.greedy import start_of, taken
 from limbeck.nets.softmax import log_policy, softmax_policy
@@ -83,6 +84,8 @@ class MAPPOSettings:
     """passes over what was collected"""
     minibatches: int = 4
     """updates per pass"""
+    products: str = "float32"
+    """what networks multiply in while they learn: float32, or bfloat16 (sums are float32), faster where processors know it"""
 
 
 DEFAULTS = MAPPOSettings()
@@ -141,7 +144,8 @@ def learn(spec: EnvSpec, settings: MAPPOSettings, make_agent: Callable[[PRNGKeyA
     """Clipped policy gradients for any agent that puts out logits and does so without chance: the same again when asked again.
 
     Raises:
-        UnknownName: there is no such critic.
+        UnknownName: there is no such critic, or there are no such products.
+        BadSetting: products that the agent cannot be multiplied in.
         NotOffered: the critic reads a state, and the world has none.
     """
     if settings.critic not in CRITICS:
@@ -150,7 +154,9 @@ def learn(spec: EnvSpec, settings: MAPPOSettings, make_agent: Callable[[PRNGKeyA
     if not local and not spec.state_dim:
         what = f"MAPPO's critic reads a global state, which {spec.name} does not offer"
         raise NotOffered(what, lambda other: other.state_dim > 0, "a local critic fits: ippo")
-    width = jax.eval_shape(make_agent, jax.random.key(0)).carry_dim
+    form = jax.eval_shape(make_agent, jax.random.key(0))
+    multiplied_in(settings.products, form)  # what it cannot be multiplied in is refused here, not when training begins
+    width = form.carry_dim
     make_critic = CRITICS[settings.critic]
     make = _alike(make_critic, spec, settings) if local else lambda key: make_critic(spec, settings.hidden, key)
 
@@ -207,8 +213,9 @@ def prepare(params: PPOParams, segment: Segment, settings: MAPPOSettings) -> Row
     """What was collected, in chunks, with all that the updates compare against."""
     key = jax.random.key(0)  # nothing here is left to chance
     seen = early(segment.decisions)
-    acted = unroll(params.agent, segment.carry0.agent, seen, key)
-    judged = unroll(params.critic, segment.carry0.critic, segment.decisions, key)
+    agent, critic = (multiplied_in(settings.products, net) for net in (params.agent, params.critic))
+    acted = unroll(agent, segment.carry0.agent, seen, key)
+    judged = unroll(critic, segment.carry0.critic, segment.decisions, key)
     value = judged.q[..., 0]
     advantage, returns = advantages(segment, params.norm.restore(value), settings)
     hiddens = zip(segment.carry0, (acted.hidden, judged.hidden), strict=True)
@@ -249,6 +256,11 @@ def in_chunks(rows: Any, length: int) -> Any:
     return cuts._replace(mask=_cut(rows.mask, jnp.zeros_like(rows.mask[-1:]), length))
 
 
+def in_time(rows: Any) -> Any:
+    """A record of chunks: [R, L, ...] -> [L, R, ...], but for the `carry` before them, which stays [R, ...]."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), rows._replace(carry=None))._replace(carry=rows.carry)
+
+
 def at_chunks(carry0: Float[Array, "B N H"], hidden: Float[Array, "T B N H"], length: int) -> Float[Array, "R N H"]:
     """The recurrent states before each of these chunks, from those before and after every decision."""
     before = jnp.concatenate([carry0[None], hidden[:-1]])[::length]
@@ -265,13 +277,14 @@ def _cut(x: Array, fill: Array, length: int) -> Array:
 def ppo_loss(params: PPOParams, rows: Rows, settings: MAPPOSettings) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Policy and critic on a minibatch of chunks. The value's scale moves too: by its gradient, whose step is of size 1."""
     key = jax.random.key(0)
-    rows = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), rows._replace(carry=()))._replace(carry=rows.carry)
+    rows = in_time(rows)
     seen, alive = rows.decisions, living(rows.decisions, rows.mask)
-    log_p = log_policy(unroll(params.agent, rows.carry.agent, seen, key).q, seen.avail_actions)
+    agent, critic = (multiplied_in(settings.products, net) for net in (params.agent, params.critic))
+    log_p = log_policy(unroll(agent, rows.carry.agent, seen, key).q, seen.avail_actions)
     log_ratio = taken(log_p, rows.action) - rows.log_p
     gain = masked_mean(ppo_clip(log_ratio, rows.advantage, settings.clip), alive)
     disorder = masked_mean(entropy(log_p), alive)
-    value = unroll(params.critic, rows.carry.critic, seen, key).q[..., 0]
+    value = unroll(critic, rows.carry.critic, seen, key).q[..., 0]
     mask = jnp.broadcast_to(rows.mask[..., None], value.shape)
     norm = jax.lax.stop_gradient(params.norm.after(rows.returns, mask, settings.value_beta))
     errors = clipped_value_loss(value, rows.value, norm.shrink(rows.returns), settings.clip, settings.huber)

@@ -11,24 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from limbeck.errors import unknown
 from limbeck.nets.chunks import in_chunks, split
 
 MATRICES = 128
 """of numbers made for one decision or agent alone that are there at once"""
-PRODUCTS = ("float32", "bfloat16")
-"""in which numbers the matrices are multiplied; sums are float32 in any case"""
-
-
-def check_products(products: str) -> str:
-    """The same name.
-
-    Raises:
-        UnknownName: there are no such numbers.
-    """
-    if products not in PRODUCTS:
-        raise unknown("products", products, PRODUCTS)
-    return products
 
 
 def bilinear(

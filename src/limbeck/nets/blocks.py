@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from limbeck.nets.agents import add_bias, affine, gru_drive, gru_step, local_input
-from limbeck.nets.bilinear import bilinear, check_products
+from limbeck.nets.bilinear import bilinear
+from limbeck.nets.products import check_products
 from limbeck.types import Decision, EnvSpec
 
 

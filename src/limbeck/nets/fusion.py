@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from limbeck.errors import BadSetting, NotOffered
 from limbeck.nets.agents import affine, local_dim
-from limbeck.nets.bilinear import bilinear, check_products
+from limbeck.nets.bilinear import bilinear
+from limbeck.nets.products import check_products
 from limbeck.nets.slots import Slots, slots_of
 from limbeck.types import EnvSpec
 

@@ -1,11 +1,14 @@
 """Several networks in one team: a network for each agent, or for each group of agents, of its own weights, width and kind."""
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from limbeck.nets.agents import walk
 from limbeck.types import Decision
 
 
@@ -40,30 +43,76 @@ class Team(eqx.Module):
         return max(net.carry_dim for net in self.nets)
 
     def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[tuple[Array, ...], None]:
-        """Decisions -> a drive for every network, [..., its agents, its size]. The key is not used."""
-        drives = (net.drive(net.read(decisions)[..., who, :]) for net, who in self._each())
-        return tuple(drives), None
+        """Decisions -> a drive for every group of networks, [its networks, ..., their agents, their size]. The key is not used."""
+        return tuple(group.drive(group.part(group.first.read(decisions))) for group in self._groups()), None
 
     def step(self, drive: tuple[Array, ...], hidden: Array) -> Array:
         """One step of every network."""
-        parts = []
-        for (net, who), of_net in zip(self._each(), drive, strict=True):
-            new = net.step(of_net, hidden[..., who, : net.carry_dim])
-            parts.append(jnp.concatenate([new, hidden[..., who, net.carry_dim :]], axis=-1))
-        return self._in_order(parts)
+        return self._of_groups(lambda net, drive, hidden: net.step(drive, hidden), drive, hidden)
+
+    def walk(self, drive: tuple[Array, ...], hidden: Array, is_first: Array) -> Array:
+        """All steps in a row of every network."""
+        return self._of_groups(lambda net, drive, hidden: walk(net, drive, hidden, is_first), drive, hidden)
 
     def head(self, hidden: Array, extra: None) -> Array:
         """Hidden [..., N, H] -> what each puts out, [..., N, A]."""
-        return self._in_order([net.head(hidden[..., who, : net.carry_dim], None) for net, who in self._each()])
+        groups = self._groups()
+        parts = [group.each(lambda net, h: net.head(h, None), group.part(hidden[..., : group.first.carry_dim])) for group in groups]
+        return self._in_order([_side_by_side(part) for part in parts])
 
-    def _each(self) -> list[tuple[Any, Array]]:
-        return [(net, jnp.array(who)) for net, who in zip(self.nets, self.places, strict=True)]
+    def _groups(self) -> list["Group"]:
+        """Networks of one form, and as many agents, are computed at once: many small products in a row cost more than one."""
+        alike: dict[Any, list[int]] = {}
+        for k, (net, who) in enumerate(zip(self.nets, self.places, strict=True)):
+            leaves, form = jax.tree.flatten(net)
+            alike.setdefault((form, tuple(leaf.shape for leaf in leaves), len(who)), []).append(k)
+        return [Group(tuple(self.nets[k] for k in which), tuple(self.places[k] for k in which)) for which in alike.values()]
+
+    def _of_groups(self, move: Callable[[Any, Array, Array], Array], drive: tuple[Array, ...], hidden: Array) -> Array:
+        """The recurrent states that come of these, [..., N, H]; what a narrow network does not use is zero."""
+        parts = []
+        for group, of_group in zip(self._groups(), drive, strict=True):
+            width = group.first.carry_dim
+            new = _side_by_side(group.each(move, of_group, group.part(hidden[..., :width])))
+            parts.append(jnp.pad(new, [(0, 0)] * (new.ndim - 1) + [(0, self.carry_dim - width)]))
+        return self._in_order(parts)
 
     def _in_order(self, parts: list[Array]) -> Array:
-        order = [i for who in self.places for i in who]
+        order = [i for group in self._groups() for who in group.places for i in who]
         back = sorted(range(len(order)), key=order.__getitem__)
         joined = jnp.concatenate(parts, axis=-2)
         return joined if back == order == sorted(order) else joined[..., jnp.array(back), :]
+
+
+class Group(NamedTuple):
+    """Networks of one form: K of them, each for m agents."""
+
+    nets: tuple[Any, ...]
+    places: tuple[tuple[int, ...], ...]
+
+    @property
+    def first(self) -> Any:
+        """One of them, for what they have in common."""
+        return self.nets[0]
+
+    def part(self, x: Float[Array, "*b N D"]) -> Float[Array, "K *b m D"]:
+        """What is theirs of an array about all agents."""
+        return jnp.moveaxis(x[..., jnp.array(self.places), :], -3, 0)
+
+    def drive(self, x: Float[Array, "K *b m D"]) -> Array:
+        """Of each."""
+        return self.each(lambda net, x: net.drive(x), x)
+
+    def each(self, apply: Callable[..., Array], *of_each: Array) -> Array:
+        """apply(network, ...), of every network [K, ...] -> [K, ...]."""
+        if len(self.nets) == 1:
+            return apply(self.first, *(x[0] for x in of_each))[None]
+        return jax.vmap(apply)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *self.nets), *of_each)
+
+
+def _side_by_side(x: Float[Array, "K *b m D"]) -> Float[Array, "*b Km D"]:
+    x = jnp.moveaxis(x, 0, -3)
+    return x.reshape(*x.shape[:-3], -1, x.shape[-1])
 
 
 def one_each(nets: tuple[Any, ...]) -> Team:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from limbeck.nets.agents import Agent
+from limbeck.nets.agents import Agent, reset, walk
 from limbeck.nets.chunks import split
 from limbeck.types import Decision
 
@@ -36,7 +36,7 @@ def late(tree: Any) -> Any:
 def decide(agent: Agent, hidden: Float[Array, "B N H"], decision: Decision, key: PRNGKeyArray) -> tuple[Array, Array]:
     """One decision of B worlds -> (q [B, N, A], hidden [B, N, H])."""
     drive, extra = agent.encode(decision, key)
-    hidden = agent.step(drive, _reset(hidden, decision.is_first))
+    hidden = agent.step(drive, reset(hidden, decision.is_first))
     return agent.head(hidden, extra), hidden
 
 
@@ -51,14 +51,8 @@ def unroll(agent: Agent, hidden: Float[Array, "B N H"], decisions: Decision, key
     def run(hidden: Array, at: tuple[Decision, PRNGKeyArray]) -> tuple[Array, Values]:
         some, key = at
         drive, extra = agent.encode(some, key)
-
-        def step(hidden: Array, at: tuple[Any, Array]) -> tuple[Array, Array]:
-            drive, is_first = at
-            hidden = agent.step(drive, _reset(hidden, is_first))
-            return hidden, hidden
-
-        hidden, hiddens = jax.lax.scan(step, hidden, (drive, some.is_first))
-        return hidden, Values(agent.head(hiddens, extra), hiddens, extra)
+        hiddens = walk(agent, drive, hidden, some.is_first)
+        return hiddens[-1], Values(agent.head(hiddens, extra), hiddens, extra)
 
     parts = []
     if whole is not None:
@@ -67,7 +61,3 @@ def unroll(agent: Agent, hidden: Float[Array, "B N H"], decisions: Decision, key
     if rest is not None:
         parts.append(run(hidden, (rest, key_rest))[1])
     return parts[0] if len(parts) == 1 else jax.tree.map(lambda *each: jnp.concatenate(each), *parts)
-
-
-def _reset(hidden: Float[Array, "B N H"], is_first: Array) -> Array:
-    return jnp.where(is_first[:, None, None], 0.0, hidden)
