@@ -4,8 +4,9 @@
     python reproduce/kd_table.py --tasks 3m --seeds 1 --shorten 100   minutes: to see it run to its end
     python reproduce/kd_table.py --records reproduce/records/kd.jsonl --no-train      the table of the page, from its records
 
-Each run is an ordinary run folder under `runs/kd_table`. A student and its teacher play the same greedy episodes. Students are GRUs
-40 wide: on all seven tasks that is between 29 and 38 times fewer FLOPs per decision than a teacher 256 wide (docs/results.md).
+Each run is an ordinary run folder under `runs/kd_table`. Teachers multiply in bfloat16 while they learn (`--products`). A student
+and its teacher play the same greedy episodes. Students are GRUs 40 wide: on all seven tasks that is between 29 and 38 times fewer
+FLOPs per decision than a teacher 256 wide (docs/results.md).
 """
 
 import dataclasses
