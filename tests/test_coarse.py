@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cases import gated
 from test_methods import played
+from test_unroll import SPEC, B, at, decisions
 
 from limbeck.envs import probe
 from limbeck.errors import BadSetting, UnknownName
@@ -19,22 +20,6 @@ from limbeck.nets.products import coarse_product
 from limbeck.nets.teams import one_each
 from limbeck.nets.unroll import decide, unroll
 from limbeck.train import train
-from limbeck.types import Decision
-
-SPEC = probe.Lever(length=2).spec
-
-
-def decisions(length, worlds, key):
-    keys = jax.random.split(key, 3)
-    shape = (length, worlds, SPEC.n_agents)
-    return Decision(
-        obs=jax.random.normal(keys[0], (*shape, SPEC.obs_dim)),
-        state=jax.random.normal(keys[1], (length, worlds, SPEC.state_dim)),
-        avail_actions=jnp.ones((*shape, SPEC.n_actions), bool),
-        alive=jnp.ones(shape, bool),
-        last_action=jnp.full(shape, -1),
-        is_first=jax.random.bernoulli(keys[2], 0.2, (length, worlds)),
-    )
 
 
 def apart(found, expected):
@@ -71,9 +56,9 @@ def test_the_gradient_of_a_walk_is_that_of_its_steps(key, monkeypatch):
     monkeypatch.setattr(coarse, "coarsely", lambda x, y: x @ y)
     monkeypatch.setattr(coarse, "of_weight", lambda g, x: g.reshape(-1, g.shape[-1]).T @ x.reshape(-1, x.shape[-1]))
     agent = RecurrentAgent(SPEC, 6, key)
-    seen = decisions(9, 4, key)
+    seen = decisions(key, 9)
     drive, _ = agent.encode(seen, key)
-    drive, hidden = 3.0 * drive, jax.random.normal(key, (4, SPEC.n_agents, 6))
+    drive, hidden = 3.0 * drive, jax.random.normal(key, (B, SPEC.n_agents, 6))
     weighs = jax.random.normal(jax.random.key(1), (9, *hidden.shape))
 
     def total(products, agent, drive, hidden):
@@ -92,7 +77,7 @@ def test_the_gradient_of_a_walk_is_that_of_its_steps(key, monkeypatch):
 def test_a_network_and_a_team_say_nearly_the_same_in_bfloat16(many, key):
     nets = [RecurrentAgent(SPEC, 16, k) for k in jax.random.split(key, SPEC.n_agents)]
     net = one_each(tuple(nets)) if many else nets[0]
-    seen, hidden = decisions(20, 6, key), jnp.zeros((6, SPEC.n_agents, 16))
+    seen, hidden = decisions(key, 20), jnp.zeros((B, SPEC.n_agents, 16))
 
     def values(net, products):
         return unroll(multiplied_in(products, net), hidden, seen, key).q
@@ -109,8 +94,7 @@ def test_a_network_and_a_team_say_nearly_the_same_in_bfloat16(many, key):
 
 def test_who_acts_multiplies_in_float32(key):
     agent = RecurrentAgent(SPEC, 16, key)
-    first = jax.tree.map(lambda x: x[0], decisions(1, 6, key))
-    hidden = jax.random.normal(key, (6, SPEC.n_agents, 16))
+    first, hidden = at(decisions(key, 1), 0), jax.random.normal(key, (B, SPEC.n_agents, 16))
     step = Coarse(agent).step(agent.encode(first, key)[0], hidden)
     np.testing.assert_array_equal(step, agent.step(agent.encode(first, key)[0], hidden))
     algorithm = mappo.build(SPEC, products="bfloat16", hidden=16)

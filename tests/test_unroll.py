@@ -9,6 +9,7 @@ import pytest
 from limbeck.nets.agents import RecurrentAgent, gru_drive, gru_step, local_dim, local_input
 from limbeck.nets.fusion import StateHypernetwork
 from limbeck.nets.personalise import PersonalisedAgent, PersonalisedLatent, UnifiedLatent
+from limbeck.nets.teams import Team
 from limbeck.nets.unroll import decide, unroll
 from limbeck.types import Decision, EnvSpec
 
@@ -31,6 +32,24 @@ def decisions(key, length, is_first=None):
 
 def at(some, t):
     return jax.tree.map(lambda x: x[t], some)
+
+
+def test_networks_of_one_form_are_computed_at_once_and_say_what_each_says_alone(key):
+    """The first and the last are of one form, and the agents stand in another order than their networks."""
+    keys = jax.random.split(key, 3)
+    nets = RecurrentAgent(SPEC, 6, keys[0]), RecurrentAgent(SPEC, 4, keys[1]), RecurrentAgent(SPEC, 6, keys[2])
+    team, seen = Team(nets, ((2,), (0,), (1,))), decisions(key, 37)
+    hidden = jax.random.normal(key, (B, 3, 6)).at[:, 0, 4:].set(0)
+    found = jax.jit(unroll)(team, hidden, seen, key)
+    for net, (i,) in zip(nets, team.places, strict=True):
+        alone = jax.jit(unroll)(net, hidden[..., : net.carry_dim], seen, key)
+        np.testing.assert_allclose(found.q[:, :, i], alone.q[:, :, i], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.hidden[:, :, i, : net.carry_dim], alone.hidden[:, :, i], rtol=1e-4, atol=1e-5)
+    assert (found.hidden[:, :, 0, 4:] == 0).all()
+    ask = jax.jit(decide)
+    for t in range(3):
+        q, hidden = ask(team, hidden, at(seen, t), key)
+        np.testing.assert_allclose(q, found.q[t], rtol=1e-4, atol=1e-5)
 
 
 def noiseless_teacher(key):

@@ -44,7 +44,8 @@ class Team(eqx.Module):
 
     def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[tuple[Array, ...], None]:
         """Decisions -> a drive for every group of networks, [its networks, ..., their agents, their size]. The key is not used."""
-        return tuple(group.drive(group.part(group.first.read(decisions))) for group in self._groups()), None
+        groups = self._groups()
+        return tuple(group.each(lambda net, x: net.drive(x), group.part(group.first.read(decisions))) for group in groups), None
 
     def step(self, drive: tuple[Array, ...], hidden: Array) -> Array:
         """One step of every network."""
@@ -98,10 +99,6 @@ class Group(NamedTuple):
     def part(self, x: Float[Array, "*b N D"]) -> Float[Array, "K *b m D"]:
         """What is theirs of an array about all agents."""
         return jnp.moveaxis(x[..., jnp.array(self.places), :], -3, 0)
-
-    def drive(self, x: Float[Array, "K *b m D"]) -> Array:
-        """Of each."""
-        return self.each(lambda net, x: net.drive(x), x)
 
     def each(self, apply: Callable[..., Array], *of_each: Array) -> Array:
         """apply(network, ...), of every network [K, ...] -> [K, ...]."""
