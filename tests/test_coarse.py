@@ -14,11 +14,11 @@ from limbeck.envs import probe
 from limbeck.errors import BadSetting, UnknownName
 from limbeck.methods import mappo, ptde
 from limbeck.nets import coarse
-from limbeck.nets.agents import RecurrentAgent, walk
+from limbeck.nets.agents import RecurrentAgent
 from limbeck.nets.coarse import Coarse, multiplied_in
 from limbeck.nets.products import coarse_product
 from limbeck.nets.teams import one_each
-from limbeck.nets.unroll import decide, unroll
+from limbeck.nets.unroll import decide, unroll, walk
 from limbeck.train import train
 
 

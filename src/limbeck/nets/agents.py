@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from limbeck.types import Decision, EnvSpec
 
@@ -27,31 +27,6 @@ class Agent(Protocol):
     def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[Any, Any]: ...
     def step(self, drive: Any, hidden: Array) -> Array: ...
     def head(self, hidden: Array, extra: Any) -> Array: ...
-
-
-@runtime_checkable
-class Walker(Protocol):
-    """An agent with a way of its own to make many steps in a row: drive [L, B, N, ...], hidden before -> hidden after each."""
-
-    def walk(self, drive: Any, hidden: Array, is_first: Array) -> Array: ...
-
-
-def walk(agent: Any, drive: Any, hidden: Float[Array, "B N H"], is_first: Bool[Array, "L B"]) -> Float[Array, "L B N H"]:
-    """The hidden states after each of L steps, from the one before the first."""
-    if isinstance(agent, Walker):
-        return agent.walk(drive, hidden, is_first)
-
-    def step(hidden: Array, at: tuple[Any, Array]) -> tuple[Array, Array]:
-        drive, is_first = at
-        hidden = agent.step(drive, reset(hidden, is_first))
-        return hidden, hidden
-
-    return jax.lax.scan(step, hidden, (drive, is_first))[1]
-
-
-def reset(hidden: Float[Array, "B N H"], is_first: Bool[Array, "B"]) -> Float[Array, "B N H"]:
-    """Zeros where an episode begins."""
-    return jnp.where(is_first[:, None, None], 0.0, hidden)
 
 
 @runtime_checkable

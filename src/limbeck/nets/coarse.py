@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from limbeck.errors import BadSetting
-from limbeck.nets.agents import Recurrent, add_bias, reset
+from limbeck.nets.agents import Recurrent, add_bias
 from limbeck.nets.products import check_products, coarse_product, coarsely, of_weight, rounded, turned
 from limbeck.nets.teams import Team
+from limbeck.nets.unroll import reset
 from limbeck.types import Decision
 
 

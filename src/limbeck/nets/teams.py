@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from limbeck.nets.agents import walk
+from limbeck.nets.unroll import walk
 from limbeck.types import Decision
 
 

@@ -1,12 +1,12 @@
-"""The only file that walks the time axis: batched encode, sequential core, batched head."""
+"""The only file that walks the time axis (`coarse.py` walks it faster): batched encode, sequential core, batched head."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from limbeck.nets.agents import Agent, reset, walk
+from limbeck.nets.agents import Agent
 from limbeck.nets.chunks import split
 from limbeck.types import Decision
 
@@ -61,3 +61,28 @@ def unroll(agent: Agent, hidden: Float[Array, "B N H"], decisions: Decision, key
     if rest is not None:
         parts.append(run(hidden, (rest, key_rest))[1])
     return parts[0] if len(parts) == 1 else jax.tree.map(lambda *each: jnp.concatenate(each), *parts)
+
+
+@runtime_checkable
+class Walker(Protocol):
+    """An agent with a way of its own to make many steps in a row: drive [L, B, N, ...], hidden before -> hidden after each."""
+
+    def walk(self, drive: Any, hidden: Array, is_first: Array) -> Array: ...
+
+
+def walk(agent: Any, drive: Any, hidden: Float[Array, "B N H"], is_first: Bool[Array, "L B"]) -> Float[Array, "L B N H"]:
+    """The hidden states after each of L steps, from the one before the first."""
+    if isinstance(agent, Walker):
+        return agent.walk(drive, hidden, is_first)
+
+    def step(hidden: Array, at: tuple[Any, Array]) -> tuple[Array, Array]:
+        drive, is_first = at
+        hidden = agent.step(drive, reset(hidden, is_first))
+        return hidden, hidden
+
+    return jax.lax.scan(step, hidden, (drive, is_first))[1]
+
+
+def reset(hidden: Float[Array, "B N H"], is_first: Bool[Array, "B"]) -> Float[Array, "B N H"]:
+    """Zeros where an episode begins."""
+    return jnp.where(is_first[:, None, None], 0.0, hidden)
