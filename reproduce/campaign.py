@@ -14,7 +14,7 @@ from rich.console import Console
 
 from limbeck import runs, stats
 from limbeck.cli import prepare_devices
-from limbeck.errors import in_one_line
+from limbeck.errors import BadSetting, in_one_line
 from limbeck.evaluate import evaluate
 from limbeck.plots import Panel
 from limbeck.progress import live
@@ -55,7 +55,12 @@ class Battles(Plan):
 
 
 def played(config: RunConfig, path: Path, episodes: int, console: Console) -> dict[str, Any]:
-    """A run and its evaluation in greedy episodes, unless they are there. A run that was cut off is continued."""
+    """A run and its evaluation in greedy episodes, unless they are there. A run that was cut off is continued.
+
+    Raises:
+        BadSetting: what is there is a run of something else.
+    """
+    _check_same(config, path)
     kept = path / "evaluation.json"
     if not kept.exists():
         kept.write_text(json.dumps(next(iter(_evaluated(config, path, episodes, console, every=False).values()))))
@@ -64,10 +69,27 @@ def played(config: RunConfig, path: Path, episodes: int, console: Console) -> di
 
 def judged(config: RunConfig, path: Path, episodes: int, console: Console) -> dict[str, dict[str, Any]]:
     """The same for all policies of a run, by name: a student and its teacher."""
+    _check_same(config, path)
     kept = path / "policies.json"
     if not kept.exists():
         kept.write_text(json.dumps(_evaluated(config, path, episodes, console, every=True)))
     return json.loads(kept.read_text())
+
+
+def _check_same(config: RunConfig, path: Path) -> None:
+    """Names of folders do not hold every setting; a run is not taken for one that was told otherwise."""
+    if not (path / "config.json").exists():
+        return
+    asked, there = (_settings(each) for each in (config, runs.read_config(path / "config.json")))
+    for name, value in asked.items():
+        if there.get(name) != value:
+            raise BadSetting(f"{path} is there with {name}={there.get(name)}, not {value}: give another --out, or move it away")
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """All that a run was told of what it learns, by name; as JSON gives it back, where tuples are lists."""
+    own = {name: getattr(config, name) for name in ("method", "env", "steps", "seed", "worlds")}
+    return json.loads(json.dumps(own | config.env_settings | config.settings))
 
 
 def _evaluated(config: RunConfig, path: Path, episodes: int, console: Console, every: bool) -> dict[str, dict[str, Any]]:
@@ -85,7 +107,7 @@ def _evaluated(config: RunConfig, path: Path, episodes: int, console: Console, e
     return {name: row | {"seconds": seconds} for name, row in zip(names, table.rows, strict=True)}
 
 
-FIGURES = ("win_rate", "return", "retention", "flops", "flops_ratio", "parameters")
+FIGURES = ("win_rate", "return", "retention", "flops", "flops_ratio", "parameters", "products")
 
 
 class Records:

@@ -27,6 +27,10 @@ from limbeck.runs import RunConfig
 Figures = dict[str, Any]
 Found = dict[str, Figures]
 Settings = dict[str, Any]
+Seeded = Sequence[Figures | None]
+"""in the order of seeds; None: there is none"""
+WHOLE = "KD-MARL"
+"""the row that has all terms, with which others are compared"""
 FEWER = 28.6
 """times fewer FLOPs than the teacher's: what the paper's summary says"""
 
@@ -70,7 +74,7 @@ def only(preset: str) -> Settings:
 
 
 ROWS: dict[str, Settings] = {
-    "KD-MARL": {},
+    WHOLE: {},
     "without advantage": {"adv_weight": 0.0},
     "without KL": {"kl_weight": 0.0},
     "without relations": {"relation_weight": 0.0},
@@ -130,8 +134,8 @@ def main(options: Options) -> None:
             teachers.append(teacher(name, seed, options, console))
             for row, students in found.items():
                 students.append(student(name, row, seed, options, console))
-        lines += table(name, there(teachers), {row: there(students) for row, students in found.items()})
-    head = ["task", "team", "wins, %, or return", "kept, %", "FLOPs per decision", "times fewer"]
+        lines += table(name, teachers, found)
+    head = ["task", "team", "wins, %, or return", "kept, %", f"points more than `{WHOLE}`", "FLOPs per decision", "times fewer"]
     campaign.write(options.page, campaign.markdown(head, lines), "kd", console)
 
 
@@ -148,7 +152,7 @@ def teacher(name: str, seed: int, options: Plan, console: Console) -> Figures | 
 def trained(name: str, seed: int, options: Plan, console: Console) -> Figures:
     """Its run is there afterwards, for students to learn from."""
     config, path = teacher_config(name, seed, options), teacher_path(name, seed, options)
-    return campaign.played(config, path, episodes(options), console)
+    return campaign.played(config, path, episodes(options), console) | {"products": options.products}
 
 
 def student(name: str, row: str, seed: int, options: Options, console: Console) -> Figures | None:
@@ -173,7 +177,7 @@ def measured(path: Path, options: Plan, measure: Callable[[], Found]) -> Found |
     return records.found.get(path.name)
 
 
-def there(seeds: list[Figures | None]) -> list[Figures]:
+def there(seeds: Seeded) -> list[Figures]:
     """Those that were measured."""
     return [each for each in seeds if each is not None]
 
@@ -247,12 +251,14 @@ def unlike(kinds: Sequence[str], n_agents: int) -> Settings:
 # -- what is shown ---------------------------------------------------------------------------------------------------------
 
 
-def table(name: str, teachers: list[Figures], found: dict[str, list[Figures]]) -> list[list[str]]:
+def table(name: str, teachers: Seeded, found: dict[str, Seeded]) -> list[list[str]]:
     """A line for the teacher and one for every row that has a seed."""
-    if not teachers:
+    frozen = there(teachers)
+    if not frozen:
         return []
-    lines = [[f"`{name}`", "teacher", score(teachers), "100", f"{teachers[0]['flops']:,.0f}", "1"]]
-    for row, students in found.items():
+    lines = [[f"`{name}`", label(teachers), score(frozen), "100", "", f"{frozen[0]['flops']:,.0f}", "1"]]
+    for row, seeds in found.items():
+        students = there(seeds)
         if not students:
             continue
         kept = [100 * each["retention"] for each in students if each["retention"] is not None]
@@ -262,13 +268,26 @@ def table(name: str, teachers: list[Figures], found: dict[str, list[Figures]]) -
             row,
             score(students),
             campaign.cell(kept) if len(kept) == len(students) else "-",
+            "" if row == WHOLE else against(seeds, found.get(WHOLE, ())),
             f"{students[0]['flops']:,.0f}",
             f"{fewer:.1f}" if fewer >= FEWER else f"{fewer:.1f} (fewer than {FEWER})",
         ])  # fmt: skip
     return lines
 
 
-def score(seeds: list[Figures]) -> str:
+def label(teachers: Seeded) -> str:
+    """The teachers' row, and how many of them multiplied in bfloat16."""
+    coarse = sum(each["products"] != "float32" for each in there(teachers))
+    return f"teacher ({coarse} of {len(there(teachers))} in bfloat16)" if coarse else "teacher"
+
+
+def against(seeds: Seeded, whole: Seeded) -> str:
+    """What is kept more than with all terms, in points of a hundred: seed by seed, of one teacher each."""
+    pairs = [(one["retention"], other["retention"]) for one, other in zip(seeds, whole, strict=False) if one and other]
+    return campaign.cell([100 * (one - other) for one, other in pairs], 1) if pairs and None not in sum(pairs, ()) else "-"
+
+
+def score(seeds: Sequence[Figures]) -> str:
     """Wins in percent, or returns where a world has no victories."""
     if seeds[0]["win_rate"] is None:
         return campaign.cell([each["return"] for each in seeds], 1)

@@ -20,9 +20,9 @@ from limbeck.envs.base import AutoReset
 from limbeck.errors import BadSetting, UnknownName
 from limbeck.losses import angles, distances, dual_clip, inner_products, pairs_of, triples_of, window_means
 from limbeck.methods import bases, kd_marl, mappo
-from limbeck.methods.kd_marl import KDMARLSettings, composite, distil_loss, make_students, warm
+from limbeck.methods.kd_marl import KDMARLSettings, composite, distil_loss, warm
 from limbeck.nets.sight import kept_features
-from limbeck.nets.students import by_rule
+from limbeck.nets.students import by_rule, make_students
 from limbeck.nets.unroll import unroll
 from limbeck.rollout import collect, start
 from limbeck.runs import RunConfig, settings_of

@@ -18,6 +18,7 @@ from limbeck.envs.smac.terrain import SIZE
 from limbeck.errors import BadSetting, NotOffered
 from limbeck.methods import kd_marl, mappo
 from limbeck.nets.sight import nearer, sight_ranges
+from limbeck.nets.students import make_students
 from limbeck.nets.unroll import decide
 from limbeck.runs import RunConfig
 from limbeck.types import Decision, EnvSpec, UnitSight
@@ -99,7 +100,7 @@ def test_each_agent_sees_as_far_as_it_is_told():
 def test_agents_who_see_alike_share():
     env = make("3m", SmacSettings())
     settings = kd_marl.KDMARLSettings(widths="8", sight_range="3,9,3", share=True)
-    assert kd_marl.make_students(env.spec, settings, 64, jax.random.key(0)).places == ((0, 2), (1,))
+    assert make_students(env.spec, settings, 64, jax.random.key(0)).places == ((0, 2), (1,))
 
 
 def test_what_a_student_does_not_see_is_part_of_its_run():

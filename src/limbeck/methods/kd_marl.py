@@ -45,9 +45,8 @@ from limbeck.nets.agents import RecurrentAgent
 from limbeck.nets.carried import beside
 from limbeck.nets.critics import StateCritic, ValueNorm
 from limbeck.nets.greedy import greedy, or_anything, start_of, taken
-from limbeck.nets.sight import Sight, kept_features, one_per_agent, sight_ranges, whole_number
 from limbeck.nets.softmax import log_policy, softmax_policy
-from limbeck.nets.students import KINDS, by_rule
+from limbeck.nets.students import TeamSettings, make_students
 from limbeck.nets.teams import Team
 from limbeck.nets.unroll import early, unroll
 from limbeck.replay import Dataset, Epochs
@@ -55,7 +54,7 @@ from limbeck.types import LOCAL, Algorithm, Decision, EnvSpec, Segment
 
 
 @dataclass(frozen=True)
-class KDMARLSettings(OfflineSettings):
+class KDMARLSettings(TeamSettings, OfflineSettings):
     """Data and optimiser; the students; the loss."""
 
     data: str = "offline"
@@ -84,16 +83,6 @@ class KDMARLSettings(OfflineSettings):
     """discount; none: the teacher's"""
     gae_lambda: float | None = None
     """0: one-step advantages; 1: Monte Carlo; none: the teacher's"""
-    widths: str = "rule"
-    """hidden units: rule (4 times the root of the observation's size, in eights, 16 to half of the teacher's), 40, or 24,40,16"""
-    kinds: str = "gru"
-    """gru, mlp (without memory), or one for each agent: gru,mlp,gru"""
-    drop: str = ""
-    """features of the observation that students do without: 3,8-12; or for each agent: 3,8-12/0/"""
-    sight_range: str = ""
-    """how far students see of what the world shows: 6; or for each agent: 6,9,3; nothing: as far as their teacher"""
-    share: bool = False
-    """agents alike in width, kind and sight share a network, and are told their names; no: each has its own"""
     adv_weight: float = 1.0
     """of the policy gradient"""
     kl_weight: float = 1.0
@@ -159,35 +148,6 @@ class Rows(NamedTuple):
     mask: Float[Array, "R L"]
     carry: Float[Array, "R N H"] | None = None
     """the students' recurrent states before a chunk; None where they did not play, and nobody knows"""
-
-
-def make_students(spec: EnvSpec, settings: KDMARLSettings, teacher: int, key: PRNGKeyArray) -> Team:
-    """A network for each agent, or for those that are alike; `teacher` is the teacher's width.
-
-    Raises:
-        BadSetting, UnknownName: a list that does not fit the team, or what is no width or kind.
-    """
-    kept, near = kept_features(settings.drop, spec), sight_ranges(settings.sight_range, spec)
-    words = one_per_agent("widths", settings.widths.split(","), spec)
-    kinds = [kind.strip() for kind in one_per_agent("kinds", settings.kinds.split(","), spec)]
-    widths = [
-        by_rule(len(own), teacher) if word.strip() == "rule" else whole_number("widths", word)
-        for own, word in zip(kept, words, strict=True)
-    ]
-    if min(widths) < 1:
-        raise BadSetting(f"widths must be positive, not {settings.widths}")
-    for kind in kinds:
-        if kind not in KINDS:
-            raise unknown("kind", kind, KINDS)
-    alike: dict[Any, list[int]] = {}
-    for i, what in enumerate(zip(widths, kinds, kept, near, strict=True)):
-        alike.setdefault(what if settings.share else i, []).append(i)
-    places = tuple(tuple(who) for who in alike.values())
-    nets = [
-        KINDS[kinds[who[0]]](Sight.of(spec, kept[who[0]], len(who) > 1, near[who[0]]), widths[who[0]], k)
-        for who, k in zip(places, jax.random.split(key, len(places)), strict=True)
-    ]
-    return Team(tuple(nets), places)
 
 
 # -- the distillation ------------------------------------------------------------------------------------------------------

@@ -81,12 +81,23 @@ def gru_drive(core: eqx.nn.GRUCell, x: Float[Array, "... i"]) -> Float[Array, ".
 def gru_step(core: eqx.nn.GRUCell, drive: Float[Array, "... drive"], hidden: Float[Array, "... H"]) -> Float[Array, "... H"]:
     """The rest of the GRU; together the same numbers as `core(x, hidden)`."""
     assert core.bias_n is not None
+    return gru_mix(drive, hidden @ core.weight_hh.T, core.bias_n, hidden)[0]
+
+
+def gru_mix(
+    drive: Float[Array, "... G"], across: Float[Array, "... G"], bias_n: Float[Array, "H"], hidden: Float[Array, "... H"]
+) -> tuple[Float[Array, "... H"], tuple[Array, ...]]:
+    """(new hidden state, what its gradient needs: the gates r and z, the candidate n, and what r let through).
+
+    `across` is the recurrent weight's product with the hidden state; G is 3H.
+    """
     r_x, z_x, n_x = jnp.split(drive, 3, axis=-1)
-    r_h, z_h, n_h = jnp.split(hidden @ core.weight_hh.T, 3, axis=-1)
+    r_h, z_h, n_h = jnp.split(across, 3, axis=-1)
     r = jax.nn.sigmoid(r_x + r_h)
     z = jax.nn.sigmoid(z_x + z_h)
-    n = jnp.tanh(n_x + r * add_bias(n_h, core.bias_n))
-    return n + z * (hidden - n)
+    inner = add_bias(n_h, bias_n)
+    n = jnp.tanh(n_x + r * inner)
+    return n + z * (hidden - n), (r, z, n, inner)
 
 
 class Recurrent(eqx.Module):

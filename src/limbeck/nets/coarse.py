@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from limbeck.errors import BadSetting
-from limbeck.nets.agents import Recurrent, add_bias
+from limbeck.nets.agents import Recurrent, add_bias, gru_mix
 from limbeck.nets.products import check_products, coarse_product, coarsely, of_weight, rounded, turned
 from limbeck.nets.teams import Team
 from limbeck.nets.unroll import reset
@@ -98,12 +98,8 @@ def _forward(weight: Array, bias_n: Array, drive: Array, hidden: Array, is_first
     def step(hidden: Array, at: tuple[Array, Array]) -> tuple[Array, tuple]:
         drive, is_first = at
         before = reset(hidden, is_first)
-        r_x, z_x, n_x = jnp.split(drive, 3, axis=-1)
-        r_h, z_h, n_h = jnp.split(coarsely(before, across), 3, axis=-1)
-        r, z, inner = jax.nn.sigmoid(r_x + r_h), jax.nn.sigmoid(z_x + z_h), add_bias(n_h, bias_n)
-        n = jnp.tanh(n_x + r * inner)
-        hidden = n + z * (before - n)
-        return hidden, (hidden, r, z, n, inner)
+        hidden, gates = gru_mix(drive, coarsely(before, across), bias_n, before)
+        return hidden, (hidden, *gates)
 
     _, (hiddens, *gates) = jax.lax.scan(step, hidden, (drive, is_first))
     return hiddens, (weight, is_first, hidden, hiddens, *gates)
