@@ -30,7 +30,7 @@ import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from limbeck.errors import NotOffered, unknown
-from limbeck.losses import angles, cosine, distances, huber, masked_mean, pairs_of, triples_of, window_means
+from limbeck.losses import agents_first, angles, distances, huber, mapped_cosine, masked_mean, pairs_of, triples_of, window_means
 from limbeck.nets.agents import Agent
 from limbeck.nets.greedy import UNAVAILABLE, best_actions, greedy, q_policy, start_of
 from limbeck.nets.unroll import Values, early, unroll
@@ -88,7 +88,8 @@ def match_relations(
 
     Both come as `inner_products` of features, whose sizes may differ; turning or scaling the features changes nothing.
     """
-    target, pairs, triples = jax.lax.stop_gradient(target), pairs_of(weight), triples_of(weight)
+    products, target, weight = agents_first(products, 2), agents_first(jax.lax.stop_gradient(target), 2), agents_first(weight, 1)
+    pairs, triples = pairs_of(weight), triples_of(weight)
     of_pairs = huber(distances(products, pairs) - distances(target, pairs), 1.0)
     return masked_mean(of_pairs, pairs), masked_mean(huber(angles(products) - angles(target), 1.0), triples)
 
@@ -114,8 +115,9 @@ def match_roles(
 
     def compare(windows: int) -> Array:
         own, total = window_means(features, weight, is_first, windows)
-        taught = target[:windows].astype(jnp.float32)
-        return masked_mean(1.0 - cosine(jnp.einsum("...nh,nhk->...nk", own, roles), taught), total)
+        # Agents lead: what one map multiplies lies in a row.
+        own, taught, total = jnp.moveaxis(own, -2, 0), jnp.moveaxis(target[:windows], -2, 0), jnp.moveaxis(total, -1, 0)
+        return masked_mean(1.0 - mapped_cosine(own, roles, taught.astype(jnp.float32)), total)
 
     longest = features.shape[0] + 1
     if longest <= FEW:

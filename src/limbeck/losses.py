@@ -99,6 +99,8 @@ def entropy(log_p: Float[Array, "*b A"]) -> Float[Array, "*b"]:
 
 
 # -- how agents stand to each other ----------------------------------------------------------------------------------------
+#
+# Agents lead here, and what they are seen at stands behind: they are few, and compilers compute along the last axis at once.
 
 COINCIDE = 1e-6
 """squared distances below this share of the features' own size are rounding: agents in one place, with no direction between them"""
@@ -110,12 +112,22 @@ def inner_products(features: Float[Array, "*b N H"]) -> Float[Array, "*b N N"]:
     return jnp.einsum("...ih,...jh->...ij", centred, centred)
 
 
-def _squares(products: Float[Array, "*b N N"]) -> Float[Array, "*b N N"]:
+def agents_first(x: Array, axes: int) -> Array:
+    """[*b, N, ...] with so many `axes` of agents -> [N, ..., b], with all that is before them in one."""
+    return jnp.moveaxis(x.reshape(-1, *x.shape[x.ndim - axes :]), 0, -1)
+
+
+def _squares(products: Float[Array, "N N *b"]) -> Float[Array, "N N *b"]:
     """Squared distances, 0 where agents coincide."""
-    own = jnp.diagonal(products, axis1=-2, axis2=-1)
-    sizes = own[..., :, None] + own[..., None, :]
+    own = _own(products)
+    sizes = own[:, None] + own[None, :]
     squares = sizes - 2.0 * products
     return jnp.where(squares > COINCIDE * sizes, squares, 0.0)
+
+
+def _own(products: Float[Array, "N N *b"]) -> Float[Array, "N *b"]:
+    """The diagonal."""
+    return jnp.stack([products[i, i] for i in range(len(products))])
 
 
 def _root(squares: Array) -> Array:
@@ -123,7 +135,7 @@ def _root(squares: Array) -> Array:
     return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
 
 
-def distances(products: Float[Array, "*b N N"], pairs: Float[Array, "*b N N"]) -> Float[Array, "*b N N"]:
+def distances(products: Float[Array, "N N *b"], pairs: Float[Array, "N N *b"]) -> Float[Array, "N N *b"]:
     """|e_i - e_j| / mu, with mu the mean over all `pairs` that count, of all entries together (Park et al. 2019).
 
     What is known of the features e is their `inner_products`.
@@ -132,32 +144,36 @@ def distances(products: Float[Array, "*b N N"], pairs: Float[Array, "*b N N"]) -
     return apart / jnp.maximum(masked_mean(apart, pairs), 1e-8)
 
 
-def angles(products: Float[Array, "*b N N"]) -> Float[Array, "*b N N N"]:
+def angles(products: Float[Array, "N N *b"]) -> Float[Array, "N N N *b"]:
     """[j, i, k]: the cosine of the angle at j between i and k; 0 where two of them coincide (Park et al. 2019).
 
     What is known of the features is their `inner_products`.
     """
     squares = _squares(products)
-    own = jnp.diagonal(products, axis1=-2, axis2=-1)
     # <e_i - e_j, e_k - e_j> = <i, k> - <i, j> - <j, k> + <j, j>
-    inner = products[..., None, :, :] - products[..., :, :, None] - products[..., :, None, :] + own[..., :, None, None]
+    inner = products[None] - products[:, :, None] - products[:, None, :] + _own(products)[:, None, None]
     near = jnp.where(squares > 0, 1.0 / _root(jnp.where(squares > 0, squares, 1.0)), 0.0)
-    return inner * near[..., :, :, None] * near[..., :, None, :]
+    return inner * near[:, :, None] * near[:, None, :]
 
 
-def pairs_of(weight: Float[Array, "*b N"]) -> Float[Array, "*b N N"]:
+def pairs_of(weight: Float[Array, "N *b"]) -> Float[Array, "N N *b"]:
     """1 where i < j and both count."""
-    both = weight[..., :, None] * weight[..., None, :]
-    return both * jnp.broadcast_to(jnp.triu(jnp.ones(both.shape[-2:]), 1), both.shape)
+    both = weight[:, None] * weight[None, :]
+    return both * _over(jnp.triu(jnp.ones(both.shape[:2]), 1), both)
 
 
-def triples_of(weight: Float[Array, "*b N"]) -> Float[Array, "*b N N N"]:
+def triples_of(weight: Float[Array, "N *b"]) -> Float[Array, "N N N *b"]:
     """[j, i, k]: 1 where i < k, neither is j, and all three count."""
-    n = weight.shape[-1]
+    n = len(weight)
     other = 1.0 - jnp.eye(n)
     fit = jnp.triu(jnp.ones((n, n)), 1)[None] * other[:, :, None] * other[:, None, :]
-    all_three = weight[..., :, None, None] * weight[..., None, :, None] * weight[..., None, None, :]
-    return all_three * jnp.broadcast_to(fit, all_three.shape)
+    all_three = weight[:, None, None] * weight[None, :, None] * weight[None, None, :]
+    return all_three * _over(fit, all_three)
+
+
+def _over(x: Array, like: Array) -> Array:
+    """x, which has the first axes of `like`, the same along the others."""
+    return jnp.broadcast_to(x.reshape(*x.shape, *[1] * (like.ndim - x.ndim)), like.shape)
 
 
 def window_means(
@@ -173,6 +189,11 @@ def window_means(
     return jnp.einsum("wl...n,l...nh->w...nh", parts, x) / jnp.maximum(total, 1.0)[..., None], total
 
 
-def cosine(x: Float[Array, "*b H"], y: Float[Array, "*b H"]) -> Float[Array, "*b"]:
-    """Of the angle between them; 0 where one of them is nothing."""
-    return (x * y).sum(-1) / jnp.maximum(_root((x**2).sum(-1)) * _root((y**2).sum(-1)), 1e-8)
+def mapped_cosine(x: Float[Array, "N *b H"], maps: Float[Array, "N H K"], y: Float[Array, "N *b K"]) -> Float[Array, "N *b"]:
+    """Of the angle between each agent's x @ map and y; 0 where one of them is nothing.
+
+    K is much larger than H, so x @ map is not made: <x M, y> = <x, y M'> and |x M|^2 = <x, x M M'>.
+    """
+    inner = (x * jnp.einsum("n...k,nhk->n...h", y, maps)).sum(-1)
+    square = (x * jnp.einsum("n...h,nhg->n...g", x, jnp.einsum("nhk,ngk->nhg", maps, maps))).sum(-1)
+    return inner / jnp.maximum(_root(square) * _root((y**2).sum(-1)), 1e-8)
