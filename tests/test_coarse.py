@@ -58,7 +58,7 @@ def test_the_gradient_of_a_walk_is_that_of_its_steps(key, monkeypatch):
     agent = RecurrentAgent(SPEC, 6, key)
     seen = decisions(key, 9)
     drive, _ = agent.encode(seen, key)
-    drive, hidden = 3.0 * drive, jax.random.normal(key, (B, SPEC.n_agents, 6))
+    drive, hidden = jax.tree.map(lambda x: 3.0 * x, drive), jax.random.normal(key, (B, SPEC.n_agents, 6))
     weighs = jax.random.normal(jax.random.key(1), (9, *hidden.shape))
 
     def total(products, agent, drive, hidden):

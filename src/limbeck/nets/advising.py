@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from limbeck.nets.agents import affine, gru_drive, gru_step, local_dim, local_input
+from limbeck.nets.agents import GRUDrive, affine, gru_drive, gru_step, local_dim, local_input
 from limbeck.nets.fusion import HEADS, by_head
 from limbeck.types import Decision, EnvSpec
 
-Seen = tuple[Array, Array]
+Seen = tuple[GRUDrive, Array]
 """what the core is driven by, and the advice"""
 
 
@@ -54,15 +54,15 @@ class LoneAgent(eqx.Module):
         return self.out.weight.shape[0]
 
     def encode(self, decisions: Decision, key: PRNGKeyArray) -> Seen:
-        """Decisions -> (drive [..., N, 3H], own values [..., N, V]). The key is not used."""
+        """Decisions -> (drive [..., N, H], own values [..., N, V]). The key is not used."""
         x = local_input(decisions, self.n_actions)
         return self.drive(x), affine(self.value, x)
 
-    def drive(self, x: Float[Array, "... N D"]) -> Float[Array, "... N drive"]:
+    def drive(self, x: Float[Array, "... N D"]) -> GRUDrive:
         """What does not depend on the hidden state."""
         return gru_drive(self.core, jax.nn.relu(affine(self.encoder, x)))
 
-    def step(self, drive: Array, hidden: Array) -> Array:
+    def step(self, drive: GRUDrive, hidden: Array) -> Array:
         """One step of the core."""
         return gru_step(self.core, drive, hidden)
 
@@ -92,7 +92,7 @@ class AdvisedAgent(eqx.Module):
         return self.alone.carry_dim
 
     def encode(self, decisions: Decision, key: PRNGKeyArray) -> Seen:
-        """Decisions -> (drive [..., N, 3H], what each hears [..., N, V]). The key is not used."""
+        """Decisions -> (drive [..., N, H], what each hears [..., N, V]). The key is not used."""
         x = local_input(decisions, self.alone.n_actions)
         weights = self._weights(x, decisions.alive)
         heard = jnp.einsum("...hij,...jhv->...ihv", weights, by_head(affine(self.alone.value, x)))
@@ -102,7 +102,7 @@ class AdvisedAgent(eqx.Module):
         """Who listens to whom: for every head a row per listener, which sums to 1."""
         return self._weights(local_input(decisions, self.alone.n_actions), decisions.alive)
 
-    def step(self, drive: Array, hidden: Array) -> Array:
+    def step(self, drive: GRUDrive, hidden: Array) -> Array:
         """One step of the core."""
         return self.alone.step(drive, hidden)
 

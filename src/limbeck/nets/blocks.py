@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from limbeck.nets.agents import add_bias, affine, gru_drive, gru_step, local_input
+from limbeck.nets.agents import GRUDrive, add_bias, affine, gru_drive, gru_step, local_input
 from limbeck.nets.bilinear import bilinear
 from limbeck.nets.products import check_products
 from limbeck.types import Decision, EnvSpec
@@ -102,13 +102,13 @@ class BlockAgent(eqx.Module):
         """H, the size of the recurrent state."""
         return self.core.hidden_size
 
-    def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[Array, Features]:
+    def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[GRUDrive, Features]:
         """Decisions -> (drive, features, which only a student looks at). The key is not used."""
         block = self.block(local_input(decisions, self.out.weight.shape[0]), decisions.state, decisions.alive)
         first = jax.nn.relu(affine(self.encoder, block))
         return gru_drive(self.core, first), Features(block, first)
 
-    def step(self, drive: Array, hidden: Array) -> Array:
+    def step(self, drive: GRUDrive, hidden: Array) -> Array:
         """One step of the core."""
         return gru_step(self.core, drive, hidden)
 

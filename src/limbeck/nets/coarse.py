@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from limbeck.errors import BadSetting
-from limbeck.nets.agents import Recurrent, add_bias, gru_mix
+from limbeck.nets.agents import GRUDrive, Recurrent, add_bias, gru_mix
 from limbeck.nets.products import check_products, coarse_product, coarsely, of_weight, rounded, turned
 from limbeck.nets.teams import Team
 from limbeck.nets.unroll import reset
@@ -48,22 +48,22 @@ class Coarse(eqx.Module):
         """Decisions -> x [..., N, D]."""
         return self.net.read(decisions)
 
-    def drive(self, x: Array) -> Array:
-        """x [..., D] -> drive [..., 3H]."""
+    def drive(self, x: Array) -> GRUDrive:
+        """x [..., D] -> drive [..., H]."""
         net = self.net
         assert net.encoder.bias is not None and net.core.bias is not None
         first = jax.nn.relu(add_bias(coarse_product(x, net.encoder.weight), net.encoder.bias))
-        return add_bias(coarse_product(first, net.core.weight_ih), net.core.bias)
+        return GRUDrive.cut(add_bias(coarse_product(first, net.core.weight_ih), net.core.bias))
 
-    def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[Array, None]:
-        """Decisions -> drive [..., N, 3H]. The key is not used."""
+    def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[GRUDrive, None]:
+        """Decisions -> drive [..., N, H]. The key is not used."""
         return self.drive(self.read(decisions)), None
 
-    def step(self, drive: Array, hidden: Array) -> Array:
+    def step(self, drive: GRUDrive, hidden: Array) -> Array:
         """One step of the core, as it acts."""
         return self.net.step(drive, hidden)
 
-    def walk(self, drive: Array, hidden: Array, is_first: Array) -> Array:
+    def walk(self, drive: GRUDrive, hidden: Array, is_first: Array) -> Array:
         """All steps in a row, see `gru_walk`."""
         assert self.net.core.bias_n is not None
         return gru_walk(self.net.core.weight_hh, self.net.core.bias_n, drive, hidden, is_first)
@@ -81,21 +81,21 @@ class Coarse(eqx.Module):
 def gru_walk(
     weight: Float[Array, "G H"],
     bias_n: Float[Array, "H"],
-    drive: Float[Array, "L B N G"],
+    drive: GRUDrive,
     hidden: Float[Array, "B N H"],
     is_first: Bool[Array, "L B"],
 ) -> Float[Array, "L B N H"]:
-    """The hidden states after each of L steps of a GRU, from the one before the first; G is 3H.
+    """The hidden states after each of L steps of a GRU, driven by [L, B, N, H], from the one before the first; G is 3H.
 
     The gradient of the recurrent weight is one product over all steps, where a plain scan would add one up at every step.
     """
     return _forward(weight, bias_n, drive, hidden, is_first)[0]
 
 
-def _forward(weight: Array, bias_n: Array, drive: Array, hidden: Array, is_first: Array) -> tuple[Array, tuple]:
+def _forward(weight: Array, bias_n: Array, drive: GRUDrive, hidden: Array, is_first: Array) -> tuple[Array, tuple]:
     across = turned(weight)
 
-    def step(hidden: Array, at: tuple[Array, Array]) -> tuple[Array, tuple]:
+    def step(hidden: Array, at: tuple[GRUDrive, Array]) -> tuple[Array, tuple]:
         drive, is_first = at
         before = reset(hidden, is_first)
         hidden, gates = gru_mix(drive, coarsely(before, across), bias_n, before)
@@ -105,12 +105,12 @@ def _forward(weight: Array, bias_n: Array, drive: Array, hidden: Array, is_first
     return hiddens, (weight, is_first, hidden, hiddens, *gates)
 
 
-def _backward(kept: tuple, g: Float[Array, "L B N H"]) -> tuple[Array, Array, Array, Array, None]:
+def _backward(kept: tuple, g: Float[Array, "L B N H"]) -> tuple[Array, Array, GRUDrive, Array, None]:
     weight, is_first, start, hiddens, r, z, n, inner = kept
     across = rounded(weight)
     before = jax.vmap(reset)(jnp.concatenate([start[None], hiddens[:-1]]), is_first)
 
-    def back(later: Array, at: tuple) -> tuple[Array, tuple[Array, Array]]:
+    def back(later: Array, at: tuple) -> tuple[Array, tuple[GRUDrive, Array]]:
         g, is_first, before, r, z, n, inner = at
         to_hidden = g + later
         to_n = to_hidden * (1.0 - z) * (1.0 - n * n)
@@ -118,11 +118,11 @@ def _backward(kept: tuple, g: Float[Array, "L B N H"]) -> tuple[Array, Array, Ar
         to_r = to_n * inner * r * (1.0 - r)
         through = jnp.concatenate([to_r, to_z, to_n * r], axis=-1)
         earlier = reset(to_hidden * z + coarsely(through, across), is_first)
-        return earlier, (jnp.concatenate([to_r, to_z, to_n], axis=-1), through)
+        return earlier, (GRUDrive(to_r, to_z, to_n), through)
 
     steps = (g, is_first, before, r, z, n, inner)
     to_start, (to_drive, through) = jax.lax.scan(back, jnp.zeros_like(start), steps, reverse=True)
-    to_bias = (jnp.split(to_drive, 3, axis=-1)[2] * r).reshape(-1, r.shape[-1]).sum(0)
+    to_bias = (to_drive.n * r).reshape(-1, r.shape[-1]).sum(0)
     return of_weight(through, before), to_bias, to_drive, to_start, None
 
 

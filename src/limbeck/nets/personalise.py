@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from limbeck.errors import NotOffered
-from limbeck.nets.agents import affine, gru_drive, gru_step, local_dim, local_input
+from limbeck.nets.agents import GRUDrive, affine, gru_drive, gru_step, local_dim, local_input
 from limbeck.nets.fusion import HEADS, Fusion, UnitEncoder, attend, by_head, lists_units
 from limbeck.types import Decision, EnvSpec
 
@@ -188,11 +188,11 @@ class PersonalisedAgent(eqx.Module):
         """Z, the size of the latent."""
         return self.out.weight.shape[1] - self.squeeze.weight.shape[0]
 
-    def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[Array, Array]:
+    def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[GRUDrive, Array]:
         """Decisions -> (drive, z [..., N, Z])."""
         return self.personalised(self.read(decisions), decisions.state, key)
 
-    def encode_one(self, decisions: Decision, agent: int, key: PRNGKeyArray) -> tuple[Array, Array]:
+    def encode_one(self, decisions: Decision, agent: int, key: PRNGKeyArray) -> tuple[GRUDrive, Array]:
         """Decisions -> (drive, z) of one agent, [..., 1, *], without the others': what it costs to act alone."""
         return self.personalised(self.read(decisions)[..., agent : agent + 1, :], decisions.state, key)
 
@@ -200,13 +200,13 @@ class PersonalisedAgent(eqx.Module):
         """Decisions -> x [..., N, D]."""
         return local_input(decisions, self.out.weight.shape[0])
 
-    def personalised(self, x: Float[Array, "... N D"], state: Any, key: PRNGKeyArray) -> tuple[Array, Array]:
+    def personalised(self, x: Float[Array, "... N D"], state: Any, key: PRNGKeyArray) -> tuple[GRUDrive, Array]:
         """Inputs of some agents, or all -> (drive, z) of these."""
         mean, var = self.latent.moments(x, state)
         z = mean if var is None or not self.sampled else mean + jnp.sqrt(var) * jax.random.normal(key, mean.shape)
         return gru_drive(self.core, jax.nn.relu(affine(self.encoder, x))), z
 
-    def step(self, drive: Array, hidden: Array) -> Array:
+    def step(self, drive: GRUDrive, hidden: Array) -> Array:
         """One step of the core."""
         return gru_step(self.core, drive, hidden)
 

@@ -42,16 +42,16 @@ class Team(eqx.Module):
         """H, that of the widest."""
         return max(net.carry_dim for net in self.nets)
 
-    def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[tuple[Array, ...], None]:
+    def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[tuple[Any, ...], None]:
         """Decisions -> a drive for every group of networks, [its networks, ..., their agents, their size]. The key is not used."""
         groups = self._groups()
         return tuple(group.each(lambda net, x: net.drive(x), group.part(group.first.read(decisions))) for group in groups), None
 
-    def step(self, drive: tuple[Array, ...], hidden: Array) -> Array:
+    def step(self, drive: tuple[Any, ...], hidden: Array) -> Array:
         """One step of every network."""
         return self._of_groups(lambda net, drive, hidden: net.step(drive, hidden), drive, hidden)
 
-    def walk(self, drive: tuple[Array, ...], hidden: Array, is_first: Array) -> Array:
+    def walk(self, drive: tuple[Any, ...], hidden: Array, is_first: Array) -> Array:
         """All steps in a row of every network."""
         return self._of_groups(lambda net, drive, hidden: walk(net, drive, hidden, is_first), drive, hidden)
 
@@ -69,7 +69,7 @@ class Team(eqx.Module):
             alike.setdefault((form, tuple(leaf.shape for leaf in leaves), len(who)), []).append(k)
         return [Group(tuple(self.nets[k] for k in which), tuple(self.places[k] for k in which)) for which in alike.values()]
 
-    def _of_groups(self, move: Callable[[Any, Array, Array], Array], drive: tuple[Array, ...], hidden: Array) -> Array:
+    def _of_groups(self, move: Callable[[Any, Any, Array], Array], drive: tuple[Any, ...], hidden: Array) -> Array:
         """The recurrent states that come of these, [..., N, H]; what a narrow network does not use is zero."""
         parts = []
         for group, of_group in zip(self._groups(), drive, strict=True):
@@ -100,10 +100,10 @@ class Group(NamedTuple):
         """What is theirs of an array about all agents."""
         return jnp.moveaxis(x[..., jnp.array(self.places), :], -3, 0)
 
-    def each(self, apply: Callable[..., Array], *of_each: Array) -> Array:
+    def each(self, apply: Callable[..., Any], *of_each: Any) -> Any:
         """apply(network, ...), of every network [K, ...] -> [K, ...]."""
         if len(self.nets) == 1:
-            return apply(self.first, *(x[0] for x in of_each))[None]
+            return jax.tree.map(lambda y: y[None], apply(self.first, *jax.tree.map(lambda x: x[0], of_each)))
         return jax.vmap(apply)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *self.nets), *of_each)
 
 
