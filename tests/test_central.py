@@ -172,8 +172,8 @@ def pruning_gradient(steps):
     params = algorithm.init(jax.random.key(0))
     target = algorithm.init_target(params)._replace(steps=jnp.int32(steps))
     some = segment(experience(jax.random.key(1), 6), jnp.zeros((B, N, 8)))
-    loss = lambda params: algorithm.loss(params, target, some, jax.random.key(2))  # noqa: E731
-    (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+    loss = lambda params, target: algorithm.loss(params, target, some, jax.random.key(2))  # noqa: E731
+    (value, metrics), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params, target)
     return value, metrics, gradient
 
 

@@ -137,6 +137,7 @@ def test_each_kind_of_world_has_its_learner():
     assert type(learner_for(ENV, algorithm(), 2, 1)) is HostLearner
 
 
+@pytest.mark.long
 def test_qmix_learns_through_the_door():
     trained = train(ENV, algorithm(), steps=8000, worlds=4, devices=2)
     losses = [row["loss"] for row in trained.rows]

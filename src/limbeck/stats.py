@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # scipy.stats takes a second to import: it comes when it is first asked for
 from jaxtyping import Float
-from scipy import stats
 
 Values = Float[np.ndarray, "n"]
 
@@ -29,7 +29,7 @@ def iqm(values: Values, confidence: float = 0.95, resamples: int = 2000, seed: i
     """The mean of the middle half, as Agarwal et al. (2021) recommend for few seeds, with its bootstrap interval (percentile)."""
 
     def middle(x: np.ndarray, axis: int = 0) -> np.ndarray:
-        return stats.trim_mean(x, 0.25, axis=axis)
+        return scipy.stats.trim_mean(x, 0.25, axis=axis)
 
     return _bootstrap((_samples(values),), middle, "percentile", confidence, resamples, seed)
 
@@ -73,7 +73,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
     """
     if not 0 <= successes <= n or n < 1:
         raise ValueError(f"{successes} successes of {n} trials make no rate")
-    z = float(stats.norm.ppf(0.5 + confidence / 2))
+    z = float(scipy.stats.norm.ppf(0.5 + confidence / 2))
     rate = successes / n
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
@@ -99,7 +99,7 @@ def _bootstrap(
         warnings.simplefilter("ignore")  # nearly constant data make BCa divide by zero: then the percentiles have to do
         for chosen in (method, "percentile"):
             rng = np.random.default_rng(seed)
-            interval = stats.bootstrap(
+            interval = scipy.stats.bootstrap(
                 samples, statistic, n_resamples=resamples, confidence_level=confidence, method=chosen, rng=rng
             ).confidence_interval
             if np.isfinite(interval.low) and np.isfinite(interval.high):

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from limbeck.errors import BadSetting
-from limbeck.nets.agents import GRUDrive
 from limbeck.nets.personalise import PersonalisedAgent
 from limbeck.types import Decision
 
@@ -37,11 +36,11 @@ class Broadcast(eqx.Module):
         """H + Z + 1: the recurrent state, the latent held, and the clock."""
         return self.agent.carry_dim + self.agent.latent_dim + 1
 
-    def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[tuple[GRUDrive, Array], None]:
+    def encode(self, decisions: Decision, key: PRNGKeyArray) -> tuple[tuple[Any, Array], None]:
         """Decisions -> the core's drive and a new z for each, should it be due."""
         return self.agent.encode(decisions, key), None
 
-    def step(self, drive: tuple[GRUDrive, Array], hidden: Array) -> Array:
+    def step(self, drive: tuple[Any, Array], hidden: Array) -> Array:
         """One step of the core and of the clock."""
         of_core, new = drive
         h, held, clock = self._parts(hidden)
