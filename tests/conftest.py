@@ -2,15 +2,14 @@
 
 Most tests compile much and compute little: they, and the programs that tests start, do without most of the compiler's
 optimisations, which saves them two fifths of their time. Those marked as slow are worth the full effort. All of
-them do without XLA's newer way to emit code for fused operations: to compile takes half as long, to run a quarter longer. And every
-program is compiled in one part: there are as many tests at once as cores.
+them do without XLA's newer way to emit code for fused operations: to compile takes half as long, to run a quarter longer.
 """
 
 import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 import jax
 import pytest
