@@ -153,7 +153,7 @@ ALIKE = [name for name, method in METHODS.items() if not method.world]  # the ot
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", gated(ALIKE, "vdn", "qmix"))
+@pytest.mark.parametrize("name", gated(ALIKE, "qmix"))
 def test_every_method_finds_the_best_joint_action(name):
     env = probe.Matrix()
     small = SMALL | {"latent": 8, "critic_lr": 3e-3}
@@ -192,9 +192,14 @@ def student(encrypted, updates=3000):
 
 @pytest.mark.slow
 def test_a_privileged_teacher_reaches_what_no_local_team_can():
+    assert played(LEVER, teacher(False)) > 0.97 * LEVER.optimum > LEVER.local_optimum + 0.06
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_local_team_does_not_pass_what_its_view_allows():
     local = train(LEVER, bases.build(LEVER.spec, QSettings(**SMALL)), steps=30_000, worlds=16, devices=1)
     assert played(LEVER, local) < LEVER.local_optimum + 0.06
-    assert played(LEVER, teacher(False)) > 0.97 * LEVER.optimum
 
 
 @pytest.mark.slow
