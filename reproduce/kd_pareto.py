@@ -37,7 +37,7 @@ def main(options: Options) -> None:
     for seed in options.every_seed:
         teachers.append(kd_table.teacher(options.task, seed, options, console))
         for width, seeds in found.items():
-            seeds.append(kd_table.student(options.task, "KD-MARL", seed, of_table(options, width), console))
+            seeds.append(kd_table.student(options.task, kd_table.WHOLE, seed, of_table(options, width), console))
     teachers, found = kd_table.there(teachers), {width: kd_table.there(seeds) for width, seeds in found.items()}
     found = {width: seeds for width, seeds in found.items() if seeds}
     if not found:

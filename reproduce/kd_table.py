@@ -277,14 +277,17 @@ def table(name: str, teachers: Seeded, found: dict[str, Seeded]) -> list[list[st
 
 def label(teachers: Seeded) -> str:
     """The teachers' row, and how many of them multiplied in bfloat16."""
-    coarse = sum(each["products"] != "float32" for each in there(teachers))
-    return f"teacher ({coarse} of {len(there(teachers))} in bfloat16)" if coarse else "teacher"
+    products = [each["products"] for each in there(teachers)]
+    coarse = products.count("bfloat16")
+    return f"teacher ({coarse} of {len(products)} in bfloat16)" if coarse else "teacher"
 
 
 def against(seeds: Seeded, whole: Seeded) -> str:
     """What is kept more than with all terms, in points of a hundred: seed by seed, of one teacher each."""
     pairs = [(one["retention"], other["retention"]) for one, other in zip(seeds, whole, strict=False) if one and other]
-    return campaign.cell([100 * (one - other) for one, other in pairs], 1) if pairs and None not in sum(pairs, ()) else "-"
+    if not pairs or any(None in pair for pair in pairs):
+        return "-"
+    return campaign.cell([100 * (one - other) for one, other in pairs], 1)
 
 
 def score(seeds: Sequence[Figures]) -> str:

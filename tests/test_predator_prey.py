@@ -435,7 +435,7 @@ def test_settings_reach_the_world():
 
 # -- hunters by script -----------------------------------------------------------------------------------------------------
 
-EPISODES = 256
+EPISODES = 1024
 REFERENCE_EPISODES = 30
 # Mean return of 30 episodes of the original program; and that of 8,192 episodes of this one, with its standard error.
 RETURNS = {"random": (-91.7, -93.5, 0.3), "eager": (-184.9, -163.9, 0.8), "careful": (30.5, 29.6, 0.1)}
