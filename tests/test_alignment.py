@@ -258,7 +258,6 @@ def test_unrolling_from_the_stored_carry_gives_the_values_that_were_acted_on():
 # -- learning across a time limit ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mixer", gated(["iql", "qmix"], "iql"))
 def test_a_time_limit_is_looked_beyond(mixer):
     """Reward 1 for ever is worth 1 / (1 - gamma) = 5, though no episode is longer than 5 steps (worth at most 3.4)."""

@@ -162,7 +162,6 @@ def test_weighted_qmix_finds_the_best_joint_action_from_uniform_play(mixer, game
     assert found.greedy == (0, 0) and found.q_tot[0, 0] == pytest.approx(8, abs=1)
 
 
-@pytest.mark.slow
 def test_qtran_represents_the_game_and_finds_its_best_joint_action_from_uniform_play():
     found = script("matrix_games").learn("nonmonotonic", "qtran", 0, 4000)
     np.testing.assert_allclose(found.q_joint, probe.GAMES["nonmonotonic"], atol=0.8)

@@ -152,7 +152,6 @@ def played(env, trained, policy=None, episodes=512):
 ALIKE = [name for name, method in METHODS.items() if not method.world]  # the others: test_distil
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", gated(ALIKE, "qmix"))
 def test_every_method_finds_the_best_joint_action(name):
     env = probe.Matrix()
@@ -165,7 +164,6 @@ def test_every_method_finds_the_best_joint_action(name):
     assert played(env, trained, episodes=16) == env.optimum
 
 
-@pytest.mark.slow
 def test_a_light_is_remembered_and_forgotten_when_the_next_episode_begins():
     env = probe.Switch(delay=2)
     settings = SMALL | {"segment": 12, "eps_steps": 20_000, "td_lambda": 0.9, "lr": 5e-3, "updates": 2}
@@ -190,7 +188,6 @@ def student(encrypted, updates=3000):
     return train(env, ptde.student(env.spec, teacher(encrypted).params, settings), worlds=16, devices=1)
 
 
-@pytest.mark.slow
 def test_a_privileged_teacher_reaches_what_no_local_team_can():
     assert played(LEVER, teacher(False)) > 0.97 * LEVER.optimum > LEVER.local_optimum + 0.06
 
@@ -209,19 +206,16 @@ def test_unified_information_does_not_replace_personal_information():
     assert played(LEVER, teacher(False, "giu")) < played(LEVER, teacher(False)) - 0.2
 
 
-@pytest.mark.slow
 def test_a_student_keeps_what_can_be_told_from_its_own_observation():
     assert played(WHISPER, student(True), "teacher") > 0.97 * WHISPER.optimum
     assert played(WHISPER, student(True)) > 0.9 * played(WHISPER, teacher(True))
 
 
-@pytest.mark.slow
 def test_a_student_cannot_do_better_than_its_view_allows():
     found = played(LEVER, student(False, 1000))
     assert 0.9 * LEVER.local_optimum < found < LEVER.local_optimum + 0.06
 
 
-@pytest.mark.slow
 def test_distilling_moves_the_student_alone_and_explains_most_of_the_latent():
     trained = student(True)
     for before, after in zip(jax.tree.leaves(teacher(True).params.agent), jax.tree.leaves(trained.params.teacher), strict=True):

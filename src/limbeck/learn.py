@@ -73,6 +73,7 @@ class Learner:
         self._mesh = Mesh(np.array(jax.devices()[: self.devices]), (AXIS,))
         whole: Any = P()  # a record of layouts has the form of the record of arrays, not its types
         self._spec = TrainState(whole, whole, whole, self._store.spec(AXIS), P(AXIS), whole, whole, whole)
+        self._collect = jax.jit(self._play_on, inline=True)  # traced once for the buffer's shapes and for the loop
         self._advance = jax.jit(self._sharded_advance, static_argnames="phase", donate_argnums=0)
         self._validate = jax.jit(self._sharded_validate)
 
@@ -170,12 +171,13 @@ class Learner:
         return run(state, iterations)
 
     def _advance_local(self, state: TrainState, iterations: Array, phase: Phase) -> tuple[TrainState, Report]:
-        one = jax.eval_shape(lambda s: self._iteration(s, phase)[1], state)
+        iterate = jax.jit(partial(self._iteration, phase=phase), inline=True)  # traced once for its shapes and for the loop
+        one = jax.eval_shape(iterate, state)[1]
         blank = jax.tree.map(lambda x: jnp.zeros((MAX_ITERATIONS, *x.shape), x.dtype), one)
 
         def body(i: Array, at: tuple[TrainState, Report]) -> tuple[TrainState, Report]:
             state, log = at
-            state, entry = self._iteration(state, phase)
+            state, entry = iterate(state)
             return state, jax.tree.map(lambda all_, x: all_.at[i].set(x), log, entry)
 
         return jax.lax.fori_loop(0, iterations, body, (state, blank))
@@ -203,7 +205,7 @@ class Learner:
             metrics = jax.tree.map(lambda x: x.mean(0), metrics)
         return state, Report(jax.lax.psum(stats, AXIS), jax.lax.pmean(metrics, AXIS))
 
-    def _collect(self, params: PyTree, worlds: PyTree, key: PRNGKeyArray, steps: Array) -> Any:
+    def _play_on(self, params: PyTree, worlds: PyTree, key: PRNGKeyArray, steps: Array) -> Any:
         algorithm = self.algorithm
         explore = algorithm.explore(steps)
         worlds, segment, stats = collect(self.env, algorithm.act, params, worlds, key, explore, algorithm.source.collect)
