@@ -57,7 +57,6 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if any(b.language in RUNNABLE for b in blocks_of(p))], ids=name_of)
 def test_blocks_run(page: Path, tmp_path: Path):
     for block in blocks_of(page):

@@ -27,7 +27,7 @@ SMALL = [
     "--updates",
     "1",
 ]
-TRAIN = ["train", "qmix", "--env", "probe/switch", "--steps", "80000", "--worlds", "4", "--devices", "2", "--seed", "5", *SMALL]
+TRAIN = ["train", "qmix", "--env", "probe/switch", "--steps", "50000", "--worlds", "4", "--devices", "2", "--seed", "5", *SMALL]
 OFTEN = ["--checkpoint-seconds", "0.05", "--evaluation-episodes", "16"]
 PROGRAM = "import sys; from limbeck.cli import main; main(sys.argv[1:])"
 
@@ -80,7 +80,6 @@ def assert_stops(folder, process, run, number):
     return process.returncode, err
 
 
-@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(folder, undisturbed):
     run = folder / "killed"
     code, _ = assert_stops(folder, limbeck(folder, *TRAIN, *OFTEN, "--out", "killed"), run, signal.SIGKILL)
@@ -91,7 +90,6 @@ def test_a_killed_run_resumes_to_the_same_bits(folder, undisturbed):
     assert len(set(steps)) == len(steps), "no stretch is in the metrics twice"
 
 
-@pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_resume(folder, undisturbed):
     run = folder / "stopped"
     code, err = assert_stops(folder, limbeck(folder, *TRAIN, *OFTEN, "--out", "stopped"), run, signal.SIGINT)
@@ -101,13 +99,11 @@ def test_ctrl_c_saves_and_says_how_to_resume(folder, undisturbed):
     assert params(run) == undisturbed
 
 
-@pytest.mark.slow
 def test_a_configuration_repeats_its_run_to_the_bit(folder, undisturbed):
     ends_well(limbeck(folder, "train", "--config", "undisturbed/config.json", "--out", "repeated"))
     assert params(folder / "repeated") == undisturbed
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_a_killed_distillation_resumes_to_the_same_bits(folder):
     small = ["--latent", "6", *SMALL]
