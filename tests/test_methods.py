@@ -192,14 +192,12 @@ def test_a_privileged_teacher_reaches_what_no_local_team_can():
     assert played(LEVER, teacher(False)) > 0.97 * LEVER.optimum > LEVER.local_optimum + 0.06
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_a_local_team_does_not_pass_what_its_view_allows():
     local = train(LEVER, bases.build(LEVER.spec, QSettings(**SMALL)), steps=30_000, worlds=16, devices=1)
     assert played(LEVER, local) < LEVER.local_optimum + 0.06
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_unified_information_does_not_replace_personal_information():
     # What to read in the state depends on the agent's slot: a unified latent has to leave that to the head, which is linear in it.

@@ -73,7 +73,6 @@ class Learner:
         self._mesh = Mesh(np.array(jax.devices()[: self.devices]), (AXIS,))
         whole: Any = P()  # a record of layouts has the form of the record of arrays, not its types
         self._spec = TrainState(whole, whole, whole, self._store.spec(AXIS), P(AXIS), whole, whole, whole)
-        self._collect = jax.jit(self._play_on, inline=True)  # traced once for the buffer's shapes and for the loop
         self._advance = jax.jit(self._sharded_advance, static_argnames="phase", donate_argnums=0)
         self._validate = jax.jit(self._sharded_validate)
 
@@ -205,7 +204,7 @@ class Learner:
             metrics = jax.tree.map(lambda x: x.mean(0), metrics)
         return state, Report(jax.lax.psum(stats, AXIS), jax.lax.pmean(metrics, AXIS))
 
-    def _play_on(self, params: PyTree, worlds: PyTree, key: PRNGKeyArray, steps: Array) -> Any:
+    def _collect(self, params: PyTree, worlds: PyTree, key: PRNGKeyArray, steps: Array) -> Any:
         algorithm = self.algorithm
         explore = algorithm.explore(steps)
         worlds, segment, stats = collect(self.env, algorithm.act, params, worlds, key, explore, algorithm.source.collect)
